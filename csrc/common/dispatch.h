@@ -1,0 +1,53 @@
+// What every op's autograd and autocast registrations share.
+#pragma once
+#include <ATen/FuncTorchTLS.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <functional>
+
+namespace blackwell_compat {
+
+using at::Tensor;
+using OptTensor = std::optional<Tensor>;
+
+// torch.func transforms and forward-mode AD cannot differentiate a C++ autograd::Function, but they can ATen's operators.
+inline bool wants_composite(std::initializer_list<std::reference_wrapper<const Tensor>> tensors) {
+  if (const auto& transforms = at::functorch::functorchTLSAccessor()) {
+    try {
+      transforms->checkSupportsCppAutogradFunction();  // throws while a transform runs
+    } catch (const c10::Error&) {
+      return true;
+    }
+  }
+  for (const Tensor& t : tensors) {
+    if (t.defined() && t._fw_grad(0).defined()) return true;
+  }
+  return false;
+}
+
+inline bool wants_grad(std::initializer_list<std::reference_wrapper<const Tensor>> tensors) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const Tensor& t : tensors) {
+    if (t.defined() && t.requires_grad()) return true;
+  }
+  return false;
+}
+
+inline const Tensor& value_or_undefined(const OptTensor& t) {
+  static const Tensor undefined;
+  return t ? *t : undefined;
+}
+
+template <c10::DeviceType device>
+struct Autocast {
+  static constexpr c10::DispatchKey key = device == c10::kCPU ? c10::DispatchKey::AutocastCPU : c10::DispatchKey::AutocastCUDA;
+  static Tensor low(const Tensor& t) { return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device); }
+  static OptTensor low(const OptTensor& t) { return t ? OptTensor(low(*t)) : t; }
+  static Tensor full(const Tensor& t) { return at::autocast::cached_cast(at::kFloat, t, device); }
+  static OptTensor full(const OptTensor& t) { return t ? OptTensor(full(*t)) : t; }
+};
+
+}  // namespace blackwell_compat

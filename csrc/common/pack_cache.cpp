@@ -1,0 +1,179 @@
+// The cache of packed weights: weak references to storages, versions, and a fingerprint of the values.
+#include "common/pack_cache.h"
+
+#include <c10/core/StorageImpl.h>
+#include <c10/util/intrusive_ptr.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+
+namespace blackwell_compat {
+namespace {
+
+constexpr int kSamples = 16;
+constexpr int kChangesUntilVolatile = 2;
+
+struct Layout {
+  const void* data;
+  c10::SmallVector<int64_t, 6> sizes_and_strides;
+  PackKind kind;
+
+  Layout(const at::Tensor& weight, const PackKind& kind) : data(weight.data_ptr()), kind(kind) {
+    sizes_and_strides.append(weight.sizes().begin(), weight.sizes().end());
+    sizes_and_strides.append(weight.strides().begin(), weight.strides().end());
+    sizes_and_strides.push_back(static_cast<int64_t>(weight.scalar_type()));
+  }
+  bool operator==(const Layout& other) const {
+    return data == other.data && kind == other.kind && sizes_and_strides == other.sizes_and_strides;
+  }
+};
+
+using Fingerprint = std::array<uint64_t, kSamples>;
+
+Fingerprint fingerprint(const at::Tensor& weight) {
+  Fingerprint values{};
+  const auto size = weight.element_size();
+  const auto* base = static_cast<const char*>(weight.data_ptr());
+  const int64_t last = weight.numel() - 1;
+  for (int i = 0; i < kSamples; ++i) {
+    int64_t index = last * i / (kSamples - 1), offset = 0;
+    for (int64_t d = weight.dim() - 1; d >= 0; --d) {
+      offset += index % weight.size(d) * weight.stride(d);
+      index /= weight.size(d);
+    }
+    std::memcpy(&values[i], base + offset * size, size);
+  }
+  return values;
+}
+
+struct Entry {
+  Layout layout;
+  uint32_t version;
+  Fingerprint values;
+  std::shared_ptr<const Packed> packed;
+};
+
+struct StorageEntry {
+  c10::weak_intrusive_ptr<c10::StorageImpl> storage;  // holds the address: it is not used again while this lives
+  std::vector<Entry> entries;
+  int changes = 0;            // how often the values were new
+  uint32_t last_version = 0;  // of the last call on a volatile weight
+};
+
+class PackCache {
+ public:
+  std::shared_ptr<const Packed> get(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make) {
+    if (!weight.unsafeGetTensorImpl()->version_counter().enabled()) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      return refuse();
+    }
+    const Layout layout(weight, kind);
+    const uint32_t version = weight._version();
+    const Fingerprint values = fingerprint(weight);
+    auto* key = weight.storage().unsafeGetStorageImpl();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      StorageEntry* storage = find(key);
+      if (storage != nullptr) {
+        for (auto entry = storage->entries.begin(); entry != storage->entries.end(); ++entry) {
+          if (!(entry->layout == layout)) continue;
+          if (entry->version == version && entry->values == values) {
+            ++stats_.reused;
+            return entry->packed;
+          }
+          stats_.bytes -= entry->packed->data.nbytes();
+          storage->entries.erase(entry);
+          ++storage->changes;
+          storage->last_version = version;
+          if (storage->changes >= kChangesUntilVolatile) return refuse();
+          break;
+        }
+        // A weight that keeps changing is packed again only once a version was met twice
+        if (storage->changes >= kChangesUntilVolatile && storage->last_version != version) {
+          storage->last_version = version;
+          return refuse();
+        }
+      }
+      sweep();
+      if (stats_.bytes + weight.nbytes() > stats_.capacity) return refuse();
+    }
+    auto packed = std::make_shared<const Packed>(make());
+    std::lock_guard<std::mutex> lock(mutex_);
+    StorageEntry* storage = find(key);
+    if (storage == nullptr) {
+      storage = &storages_.emplace(key, StorageEntry{weight.storage().getWeakStorageImpl(), {}, 0, 0}).first->second;
+    }
+    for (const Entry& entry : storage->entries) {  // another thread was faster
+      if (entry.layout == layout && entry.version == version) return entry.packed;
+    }
+    ++stats_.made;
+    stats_.bytes += packed->data.nbytes();
+    storage->entries.push_back({layout, version, values, packed});
+    return packed;
+  }
+
+  PackStats stats() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    sweep();
+    PackStats result = stats_;
+    for (const auto& [key, storage] : storages_) result.entries += storage.entries.size();
+    return result;
+  }
+
+  void clear() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    storages_.clear();
+    stats_.bytes = 0;
+  }
+
+ private:
+  std::shared_ptr<const Packed> refuse() {
+    ++stats_.refused;
+    return nullptr;
+  }
+
+  StorageEntry* find(c10::StorageImpl* key) {
+    const auto found = storages_.find(key);
+    if (found == storages_.end()) return nullptr;
+    return &found->second;
+  }
+
+  void sweep() {  // forget the weights that are gone
+    for (auto it = storages_.begin(); it != storages_.end();) {
+      if (!it->second.storage.expired()) {
+        ++it;
+        continue;
+      }
+      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.packed->data.nbytes();
+      it = storages_.erase(it);
+    }
+  }
+
+  static size_t capacity() {
+    if (const char* text = std::getenv("BLACKWELL_COMPAT_PACK_BYTES")) return std::strtoull(text, nullptr, 10);
+    return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE)) / 2;
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<c10::StorageImpl*, StorageEntry> storages_;
+  PackStats stats_{0, 0, capacity(), 0, 0, 0};
+};
+
+PackCache& cache() {
+  static auto* instance = new PackCache;  // never destroyed: threads may still run at exit
+  return *instance;
+}
+
+}  // namespace
+
+std::shared_ptr<const Packed> packed_weight(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make) {
+  return cache().get(weight, kind, make);
+}
+
+PackStats pack_stats() { return cache().stats(); }
+void clear_packs() { cache().clear(); }
+
+}  // namespace blackwell_compat

@@ -1,0 +1,23 @@
+// compat_conv1d: y = act(conv1d(pre(input), weight) + bias) + residual.
+#pragma once
+#include "common/activation.h"
+#include "common/dispatch.h"
+
+namespace blackwell_compat {
+
+struct Conv1dOptions {
+  int64_t stride, padding, dilation, groups;
+  Activation pre, act;
+};
+
+// The dispatched op.
+Tensor compat_conv1d(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
+                     c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+                     c10::string_view pre_activation, double pre_slope, c10::string_view activation, double slope,
+                     const OptTensor& residual);
+
+// With oneDNN in blocks, in conv1d_cpu.cpp; not defined where ATen has to do it.
+Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
+                  const OptTensor& residual);
+
+}  // namespace blackwell_compat

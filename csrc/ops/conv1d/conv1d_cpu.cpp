@@ -1,0 +1,49 @@
+// compat_conv1d on the CPU: oneDNN in blocks of positions (common/conv_blocks.h), weights packed once.
+#include "common/conv_blocks.h"
+#include "common/layout.h"
+#include "ops/conv1d/conv1d.h"
+
+namespace blackwell_compat {
+
+Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
+                  const OptTensor& residual) {
+  const auto dtype = onednn::compute_dtype(input.scalar_type());
+  if (!dtype || input.numel() == 0 || weight.numel() == 0) return {};
+  // Activations that a block cannot apply while it gathers are applied before
+  const bool early = !options.pre.none() && !options.pre.is_leaky();
+  Tensor x = early ? apply_activation(input, options.pre) : input;
+  if (x.dim() == 2) x = x.unsqueeze(0);
+  const bool channels_last = is_channels_last_1d(x);
+  if (!channels_last && (x.stride(2) != 1 || x.stride(1) < x.size(2))) x = x.contiguous();
+
+  const int64_t kernel = weight.size(2);
+  const int64_t l_out = (x.size(2) + 2 * options.padding - options.dilation * (kernel - 1) - 1) / options.stride + 1;
+  const ConvLayer layer{x.size(1),
+                        weight.size(0),
+                        kernel,
+                        options.stride,
+                        options.dilation,
+                        options.groups,
+                        1,
+                        bias.has_value(),
+                        early ? Activation{} : options.pre,
+                        options.act};
+  const auto packed =
+      packed_weight(weight, {'c', static_cast<int64_t>(*dtype), options.groups, options.stride << 32 | options.dilation},
+                    [&] { return pack_conv(weight, layer, *dtype); });
+  if (!packed || packed->desc.is_zero()) return {};
+
+  Tensor y = empty_1d(x.size(0), layer.c_out, l_out, channels_last, x.options());
+  Tensor r = residual ? *residual : Tensor();
+  if (r.defined()) {
+    BC_CHECK("compat_conv1d", r.numel() == y.numel() && r.scalar_type() == y.scalar_type(),
+             "residual must have the size and dtype of the output, got ", r.sizes(), " ", r.scalar_type(), "; the output is ",
+             y.sizes(), " ", y.scalar_type());
+    r = channels_last ? r.reshape(y.sizes()).transpose(1, 2).contiguous().transpose(1, 2) : r.reshape(y.sizes()).contiguous();
+  }
+  const Tensor b = bias ? bias->to(*dtype).contiguous() : Tensor();
+  conv_blocks(layer, *dtype, *packed, b, {x, y, r, l_out, options.padding, 0});
+  return input.dim() == 2 ? y.squeeze(0) : y;
+}
+
+}  // namespace blackwell_compat

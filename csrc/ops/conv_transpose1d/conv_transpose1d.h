@@ -1,0 +1,23 @@
+// compat_conv_transpose1d: y = act(conv_transpose1d(pre(input), weight) + bias).
+#pragma once
+#include "common/activation.h"
+#include "common/dispatch.h"
+
+namespace blackwell_compat {
+
+struct ConvTranspose1dOptions {
+  int64_t stride, padding, output_padding, groups, dilation;
+  Activation pre, act;
+};
+
+// The dispatched op.
+Tensor compat_conv_transpose1d(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
+                               c10::SymIntArrayRef padding, c10::SymIntArrayRef output_padding, c10::SymInt groups,
+                               c10::SymIntArrayRef dilation, c10::string_view pre_activation, double pre_slope,
+                               c10::string_view activation, double slope);
+
+// With oneDNN in blocks, in conv_transpose1d_cpu.cpp; not defined where ATen has to do it.
+Tensor conv_transpose1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias,
+                            const ConvTranspose1dOptions& options);
+
+}  // namespace blackwell_compat

@@ -1,0 +1,21 @@
+// compat_linear: y = act(pre(input) weight^T + bias).
+#pragma once
+#include "common/activation.h"
+#include "common/dispatch.h"
+
+namespace blackwell_compat {
+
+// The dispatched op.
+Tensor compat_linear(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::string_view pre_activation,
+                     double pre_slope, c10::string_view activation, double slope);
+
+// First line of meta and of every backend: one wording.
+void linear_check(const Tensor& input, const Tensor& weight, const OptTensor& bias);
+
+// With ATen's kernels: any device and dtype, differentiable.
+Tensor linear_aten(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act);
+
+// With oneDNN and packed weights, in linear_cpu.cpp; linear_aten where it does not apply.
+Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act);
+
+}  // namespace blackwell_compat
