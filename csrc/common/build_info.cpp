@@ -1,28 +1,26 @@
-// The versions and counters that Python shows, where oneDNN does the CPU's work.
+// The versions and counters that Python shows.
 #include "common/build_info.h"
 
-#include "common/onednn.h"
+#include "common/cpu.h"
 #include "common/pack_cache.h"
+#include "common/row_gemm.h"
 
 namespace py = pybind11;
 
 namespace blackwell_compat {
 
 void add_build_info(py::module_& m) {
-  m.attr("onednn_version") = [] {
-    const dnnl_version_t* v = dnnl_version();
-    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
-  }();
+  m.attr("onednn_version") = onednn_version();
+  m.attr("cpu_isa") = rows::isa();
   m.def("cpu_dtypes", [] {
     py::dict dtypes;
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-      dtypes[py::str(at::toString(dtype))] = at::toString(*onednn::compute_dtype(dtype));
+      dtypes[py::str(at::toString(dtype))] = at::toString(*compute_dtype(dtype));
     }
     return dtypes;
   });
   m.def("stats", [] {
     const PackStats packs = pack_stats();
-    const auto& primitives = onednn::primitives();
     py::dict d;
     d["packs"] = packs.entries;
     d["pack_bytes"] = packs.bytes;
@@ -30,14 +28,12 @@ void add_build_info(py::module_& m) {
     d["packs_made"] = packs.made;
     d["packs_reused"] = packs.reused;
     d["packs_refused"] = packs.refused;
-    d["primitives"] = primitives.size();
-    d["primitives_created"] = primitives.created();
-    d["primitive_capacity"] = primitives.capacity();
+    add_primitive_stats(d);
     return d;
   });
   m.def("clear_caches", [] {
     clear_packs();
-    onednn::primitives().clear();
+    clear_primitives();
   });
 }
 

@@ -4,81 +4,16 @@
 #include <ATen/Parallel.h>
 #include <c10/util/irange.h>
 
+#include <algorithm>
 #include <cstring>
 
+#include "common/clones.h"
 #include "common/transpose.h"
 
 namespace blackwell_compat {
 namespace {
 
-using dnnl::memory;
-
-constexpr int64_t kBlockBytes = 256 << 10;  // input and output of a block: a quarter of a usual second-level cache
-constexpr int64_t kMaxPositions = 1024, kLayoutPositions = 128;
-
-// Block lengths come from a grid of about 20 values, so that few primitives serve every signal length.
-int64_t grid_length(int64_t positions) {
-  const int64_t step = positions <= 128 ? 16 : positions <= 256 ? 32 : positions <= 512 ? 64 : 128;
-  return (positions + step - 1) / step * step;
-}
-
-int64_t longest_block(const ConvLayer& layer) {
-  const int64_t bytes = 4 * (layer.c_in * layer.stride + layer.c_out);
-  const int64_t wanted = std::clamp<int64_t>(kBlockBytes / bytes, 16, kMaxPositions);
-  const int64_t step = wanted <= 128 ? 16 : wanted <= 256 ? 32 : wanted <= 512 ? 64 : 128;
-  return wanted / step * step;
-}
-
-int64_t block_input(const ConvLayer& layer, int64_t positions) {
-  return (positions - 1) * layer.stride + (layer.kernel - 1) * layer.dilation + 1;
-}
-
-onednn::Primitive make_primitive(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const memory::desc& weights) {
-  const auto type = onednn::data_type(dtype);
-  dnnl::post_ops ops;
-  onednn::append_activation(ops, layer.act);
-  dnnl::primitive_attr attr;
-  attr.set_post_ops(ops);
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const memory::desc src({1, layer.c_in, block_input(layer, positions)}, type, memory::format_tag::nwc);
-  const memory::desc dst({1, layer.c_out, positions}, type, memory::format_tag::nwc);
-  const memory::desc bias = layer.bias ? memory::desc({layer.c_out}, type, memory::format_tag::x) : memory::desc();
-  const memory::dims strides{layer.stride}, dilates{layer.dilation - 1}, no_padding{0};
-  const onednn::OneThread one_thread;
-  const dnnl::convolution_forward::primitive_desc pd(onednn::engine(), dnnl::prop_kind::forward_inference,
-                                                     dnnl::algorithm::convolution_direct, src, weights, bias, dst, strides,
-                                                     dilates, no_padding, no_padding, attr);
-  const bool reference = std::string(pd.impl_info_str()).find("ref") != std::string::npos;
-  return {dnnl::convolution_forward(pd), pd.src_desc(), reference ? memory::desc() : pd.weights_desc(), bias, pd.dst_desc(),
-          pd.scratchpad_desc()};
-}
-
-memory::dims weight_dims(const ConvLayer& layer) {
-  if (layer.groups == 1) return {layer.c_out, layer.c_in, layer.kernel};
-  return {layer.groups, layer.c_out / layer.groups, layer.c_in / layer.groups, layer.kernel};
-}
-
-std::shared_ptr<const onednn::Primitive> primitive_for(const ConvLayer& layer, at::ScalarType dtype, int64_t positions,
-                                                       const memory::desc& weights) {
-  const onednn::Key key = {'c',
-                           layer.c_in,
-                           layer.c_out,
-                           layer.kernel,
-                           layer.stride,
-                           layer.dilation,
-                           layer.groups,
-                           layer.bias,
-                           static_cast<int64_t>(layer.act.kind),
-                           static_cast<int64_t>(layer.act.slope * 1e6),
-                           static_cast<int64_t>(dtype),
-                           positions};
-  return onednn::primitives().get(key, [&] { return make_primitive(layer, dtype, positions, weights); });
-}
-
-#if defined(__x86_64__)
-__attribute__((target_clones("avx2", "default")))
-#endif
-void leaky(float* values, int64_t count, float slope) {
+BC_CLONES void leaky(float* values, int64_t count, float slope) {
   for (int64_t i = 0; i < count; ++i) values[i] = values[i] > 0 ? values[i] : values[i] * slope;
 }
 
@@ -115,14 +50,14 @@ class Gather {
         sample_stride_(input.stride(0)),
         base_(static_cast<const Stored*>(input.data_ptr())) {}
 
-  // Input positions [begin, begin + count) of sample n as rows; those outside the signal are zero. Uses scratch 0 and 1.
-  Work* operator()(int64_t n, int64_t begin, int64_t count) const {
+  // Input positions [begin, begin + count) of sample n as rows; those outside the signal are zero. .
+  const Work* operator()(int64_t n, int64_t begin, int64_t count) const {
     const Stored* sample = base_ + n * sample_stride_;
     const int64_t first = std::clamp<int64_t>(begin, 0, length_), last = std::clamp<int64_t>(begin + count, first, length_);
     if constexpr (std::is_same_v<Work, Stored>) {
-      if (rows_ && layer_.pre.none() && last - first == count) return const_cast<Work*>(sample + first * channels_);
+      if (rows_ && layer_.pre.none() && last - first == count) return reinterpret_cast<const Work*>(sample + first * channels_);
     }
-    auto* block = reinterpret_cast<Work*>(onednn::scratch(0, count * channels_ * sizeof(Work)));
+    auto* block = reinterpret_cast<Work*>(scratch(kGathered, count * channels_ * sizeof(Work)));
     Work* kept = block + (first - begin) * channels_;
     const int64_t values = (last - first) * channels_;
     std::memset(static_cast<void*>(block), 0, (first - begin) * channels_ * sizeof(Work));
@@ -133,7 +68,7 @@ class Gather {
       transpose(reinterpret_cast<const Bits<Work>*>(sample + first), plane_stride_, channels_, last - first,
                 reinterpret_cast<Bits<Work>*>(kept), channels_);
     } else {
-      auto* planes = reinterpret_cast<Work*>(onednn::scratch(1, values * sizeof(Work)));
+      auto* planes = reinterpret_cast<Work*>(scratch(kConverted, values * sizeof(Work)));
       for (const auto c : c10::irange(channels_)) {
         convert(sample + c * plane_stride_ + first, last - first, planes + c * (last - first));
       }
@@ -170,7 +105,7 @@ class Scatter {
     if (direct_ && row >= first && row + rows <= last) {
       return reinterpret_cast<Work*>(base_ + n * sample_stride_ + row * channels_);
     }
-    return reinterpret_cast<Work*>(onednn::scratch(2, positions * c_out_ * sizeof(Work)));
+    return reinterpret_cast<Work*>(scratch(kScattered, positions * c_out_ * sizeof(Work)));
   }
 
   // Brings rows [first, last) of sample n to the output; block[0] is row `row`.
@@ -186,7 +121,7 @@ class Scatter {
       transpose(reinterpret_cast<const Bits<Work>*>(kept), channels_, count, channels_,
                 reinterpret_cast<Bits<Work>*>(sample + first), plane_stride_);
     } else {
-      auto* planes = reinterpret_cast<Work*>(onednn::scratch(3, count * channels_ * sizeof(Work)));
+      auto* planes = reinterpret_cast<Work*>(scratch(kPlanes, count * channels_ * sizeof(Work)));
       transpose(reinterpret_cast<const Bits<Work>*>(kept), channels_, count, channels_, reinterpret_cast<Bits<Work>*>(planes),
                 count);
       for (const auto c : c10::irange(channels_)) convert(planes + c * count, count, sample + c * plane_stride_ + first);
@@ -214,14 +149,13 @@ class Scatter {
 };
 
 template <typename Work, typename Stored>
-void run(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, const at::Tensor& bias, const ConvSignals& s) {
-  const int64_t batch = s.input.size(0), l_out = s.output.size(2), u = layer.rows_per_position;
-  const int64_t threads = at::get_num_threads(), block = longest_block(layer);
+void run(const ConvLayer& layer, const ConvStep& step, const ConvSignals& s) {
+  const int64_t batch = s.input.size(0), l_out = s.output.size(2), u = layer.rows_per_position, longest = step.longest_block();
+  const int64_t threads = at::get_num_threads();
   const int64_t spans = batch % threads == 0 ? 1 : std::min(threads, (s.positions + 15) / 16);
   const int64_t span = (s.positions + spans - 1) / spans;
   const Gather<Work, Stored> gather(layer, s.input);
   const Scatter<Work, Stored> scatter(layer, s);
-  const auto& engine = onednn::engine();
 
   at::parallel_for(0, batch * spans, 1, [&](int64_t task, int64_t tasks_end) {
     for (; task < tasks_end; ++task) {
@@ -231,20 +165,15 @@ void run(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, con
       const int64_t row_begin = std::clamp<int64_t>(span_begin * u - s.skip_rows, 0, l_out);
       const int64_t row_end = std::clamp<int64_t>(span_end * u - s.skip_rows, 0, l_out);
       for (int64_t done = span_begin; done < span_end;) {
-        const int64_t count = grid_length(std::min(block, span_end - done));
+        // Blocks of even length
+        const int64_t blocks = (span_end - done + longest - 1) / longest;
+        const int64_t count = step.block_length((span_end - done + blocks - 1) / blocks);
         // The last block is moved back into the span where it would reach over its end
         const int64_t begin = std::max(span_begin, std::min(done, span_end - count));
-        const auto primitive = primitive_for(layer, dtype, count, weight.desc);
         const int64_t row = begin * u - s.skip_rows;
-        Work* source = gather(n, begin * layer.stride - s.pad_left, block_input(layer, count));
+        const Work* source = gather(n, begin * layer.stride - s.pad_left, layer.rows_reached(count));
         Work* target = scatter.target(n, row, count, row_begin, row_end);
-        std::unordered_map<int, memory> args = {
-            {DNNL_ARG_SRC, {primitive->src, engine, source}},
-            {DNNL_ARG_WEIGHTS, {weight.desc, engine, weight.data.data_ptr()}},
-            {DNNL_ARG_DST, {primitive->dst, engine, target}},
-            {DNNL_ARG_SCRATCHPAD, {primitive->scratchpad, engine, onednn::scratch(4, primitive->scratchpad.get_size())}}};
-        if (layer.bias) args.insert({DNNL_ARG_BIAS, {primitive->bias, engine, bias.data_ptr()}});
-        primitive->primitive.execute(onednn::stream(), args);
+        step.compute(count, source, target);
         const int64_t first = std::max(row, row_begin), last = std::min(row + count * u, row_end);
         if (first < last) scatter(n, row, first, last, target);
         done = begin + count;
@@ -260,24 +189,47 @@ bool is_rows(const at::Tensor& signal) {
          signal.stride(2) == signal.size(1);
 }
 
-Packed pack_conv(const at::Tensor& weight, const ConvLayer& layer, at::ScalarType dtype) {
-  const at::Tensor w = weight.to(dtype).contiguous();
-  const memory::dims dims = weight_dims(layer);
-  const auto type = onednn::data_type(dtype);
-  const auto plain_tag = layer.groups == 1 ? memory::format_tag::oiw : memory::format_tag::goiw;
-  const auto primitive = make_primitive(layer, dtype, kLayoutPositions, memory::desc(dims, type, memory::format_tag::any));
-  if (primitive.weights.is_zero()) return {};
-  return {onednn::reorder(w, memory::desc(dims, type, plain_tag), primitive.weights), primitive.weights};
+Packed pack_conv(ConvMethod method, const at::Tensor& weight, const ConvLayer& layer, at::ScalarType dtype) {
+  switch (method) {
+    case ConvMethod::kOneDnn:
+      return pack_onednn(weight, layer, dtype);
+    case ConvMethod::kRows:
+      return pack_rows(weight, layer);
+    case ConvMethod::kMinimal:
+      return pack_minimal(weight, layer);
+    case ConvMethod::kFew:
+      return pack_few(weight, layer);
+    case ConvMethod::kDepthwise:
+      return pack_depthwise(weight, layer);
+  }
+  return {};
 }
 
-void conv_blocks(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, const at::Tensor& bias,
-                 const ConvSignals& signals) {
+std::unique_ptr<ConvStep> conv_step(ConvMethod method, const ConvLayer& layer, at::ScalarType dtype, const Packed& weight,
+                                    const void* bias) {
+  const auto* values = static_cast<const float*>(bias);
+  switch (method) {
+    case ConvMethod::kOneDnn:
+      return step_onednn(layer, dtype, weight, bias);
+    case ConvMethod::kRows:
+      return step_rows(layer, weight, values);
+    case ConvMethod::kMinimal:
+      return step_minimal(layer, weight, values);
+    case ConvMethod::kFew:
+      return step_few(layer, weight, values);
+    case ConvMethod::kDepthwise:
+      return step_depthwise(layer, weight, values);
+  }
+  return nullptr;
+}
+
+void conv_blocks(const ConvLayer& layer, at::ScalarType dtype, const ConvStep& step, const ConvSignals& signals) {
   const auto stored = signals.input.scalar_type();
-  if (dtype == at::kFloat && stored == at::kFloat) return run<float, float>(layer, dtype, weight, bias, signals);
-  if (dtype == at::kFloat && stored == at::kBFloat16) return run<float, at::BFloat16>(layer, dtype, weight, bias, signals);
-  if (dtype == at::kFloat && stored == at::kHalf) return run<float, at::Half>(layer, dtype, weight, bias, signals);
-  if (dtype == at::kBFloat16) return run<at::BFloat16, at::BFloat16>(layer, dtype, weight, bias, signals);
-  return run<at::Half, at::Half>(layer, dtype, weight, bias, signals);
+  if (dtype == at::kFloat && stored == at::kFloat) return run<float, float>(layer, step, signals);
+  if (dtype == at::kFloat && stored == at::kBFloat16) return run<float, at::BFloat16>(layer, step, signals);
+  if (dtype == at::kFloat && stored == at::kHalf) return run<float, at::Half>(layer, step, signals);
+  if (dtype == at::kBFloat16) return run<at::BFloat16, at::BFloat16>(layer, step, signals);
+  return run<at::Half, at::Half>(layer, step, signals);
 }
 
 }  // namespace blackwell_compat

@@ -6,17 +6,7 @@
 
 #include <cstdlib>
 
-namespace blackwell_compat::onednn {
-
-const dnnl::engine& engine() {
-  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
-  return cpu;
-}
-
-dnnl::stream& stream() {
-  thread_local dnnl::stream stream(engine());
-  return stream;
-}
+namespace blackwell_compat {
 
 std::optional<at::ScalarType> compute_dtype(at::ScalarType dtype) {
   // dnnl_cpu_isa_t orders its values by inclusion only among neighbours, so the flags are tested as sets of bits
@@ -34,6 +24,18 @@ std::optional<at::ScalarType> compute_dtype(at::ScalarType dtype) {
     default:
       return std::nullopt;
   }
+}
+
+namespace onednn {
+
+const dnnl::engine& engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::stream& stream() {
+  thread_local dnnl::stream stream(engine());
+  return stream;
 }
 
 dnnl::memory::data_type data_type(at::ScalarType dtype) {
@@ -76,14 +78,15 @@ PrimitiveCache& primitives() {
   return cache;
 }
 
-float* scratch(int slot, size_t bytes) {
-  thread_local std::array<at::Tensor, 5> buffers;
-  at::Tensor& buffer = buffers.at(slot);
-  if (!buffer.defined() || buffer.nbytes() < bytes) {
-    const auto count = static_cast<int64_t>((bytes + 4095) / 4096 * 1024);
-    buffer = at::detail::empty_cpu({count}, at::kFloat, false);
-  }
-  return static_cast<float*>(buffer.data_ptr());
+void run(const Primitive& made, void* source, void* weights, void* bias, void* target) {
+  using dnnl::memory;
+  std::unordered_map<int, memory> args = {
+      {DNNL_ARG_SRC, {made.src, engine(), source}},
+      {DNNL_ARG_WEIGHTS, {made.weights, engine(), weights}},
+      {DNNL_ARG_DST, {made.dst, engine(), target}},
+      {DNNL_ARG_SCRATCHPAD, {made.scratchpad, engine(), scratch(kOneDnn, made.scratchpad.get_size())}}};
+  if (bias != nullptr) args.insert({DNNL_ARG_BIAS, {made.bias, engine(), bias}});
+  made.primitive.execute(stream(), args);
 }
 
 at::Tensor reorder(const at::Tensor& weight, const dnnl::memory::desc& from, const dnnl::memory::desc& to) {
@@ -98,4 +101,5 @@ at::Tensor reorder(const at::Tensor& weight, const dnnl::memory::desc& from, con
 OneThread::OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
 OneThread::~OneThread() { omp_set_num_threads(before_); }
 
-}  // namespace blackwell_compat::onednn
+}  // namespace onednn
+}  // namespace blackwell_compat

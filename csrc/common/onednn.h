@@ -1,4 +1,4 @@
-// oneDNN: engine, streams, data types, and a bounded cache of primitives.
+// oneDNN, which computes bfloat16 and float16 where the CPU can: engine, streams, data types, a bounded cache of primitives.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -12,14 +12,12 @@
 #include <unordered_map>
 
 #include "common/activation.h"
+#include "common/cpu.h"
 
 namespace blackwell_compat::onednn {
 
 const dnnl::engine& engine();
 dnnl::stream& stream();  // of the calling thread
-
-// The dtype that this CPU computes `dtype` in at full speed: itself, or float32. Not set for dtypes left to ATen.
-std::optional<at::ScalarType> compute_dtype(at::ScalarType dtype);
 
 dnnl::memory::data_type data_type(at::ScalarType dtype);
 
@@ -101,8 +99,8 @@ class PrimitiveCache {
 
 PrimitiveCache& primitives();
 
-// Floats of the calling thread's scratch buffer number `slot`; grows and stays.
-float* scratch(int slot, size_t bytes);
+// Runs a primitive with one source, weights, perhaps a bias (else null), and one destination, in the calling thread.
+void run(const Primitive& made, void* source, void* weights, void* bias, void* target);
 
 // Copies `weight`, described by `from` (plain, any strides), into a new buffer laid out as `to`.
 at::Tensor reorder(const at::Tensor& weight, const dnnl::memory::desc& from, const dnnl::memory::desc& to);

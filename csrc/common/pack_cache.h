@@ -1,17 +1,23 @@
-// Weights in the layout that oneDNN computes with, made once per weight and kept while the weight lives unchanged.
+// Weights in the layout that the CPU kernels compute with, made once per weight and kept while the weight lives unchanged.
 #pragma once
 #include <ATen/ATen.h>
 
 #include <array>
 #include <functional>
 #include <memory>
-#include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
 
 namespace blackwell_compat {
 
 struct Packed {
-  at::Tensor data;  // 1-D bytes, or the plain weight itself where the layout is plain already
-  dnnl::memory::desc desc;
+  std::vector<at::Tensor> parts;       // none: this weight is not to be packed
+  std::shared_ptr<const void> layout;  // what the kernel that packed it wants to know again
+
+  size_t nbytes() const {
+    size_t sum = 0;
+    for (const at::Tensor& part : parts) sum += part.nbytes();
+    return sum;
+  }
 };
 
 // What distinguishes two packings of one weight: the op, groups, compute dtype, and whatever else fixes the layout.

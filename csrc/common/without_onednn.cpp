@@ -1,26 +1,25 @@
-// A build without oneDNN: every CPU kernel is ATen's, behind the same interface.
+// A build without oneDNN: bfloat16 and float16 are computed in float32, by this package's own kernels.
 #include "common/build_info.h"
-#include "ops/conv1d/conv1d.h"
-#include "ops/conv_transpose1d/conv_transpose1d.h"
-#include "ops/linear/linear.h"
+#include "common/conv_step.h"
+#include "common/half_matmul.h"
 
 namespace py = pybind11;
 
 namespace blackwell_compat {
 
-Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act) {
-  return linear_aten(input, weight, bias, pre, act);
+std::optional<at::ScalarType> compute_dtype(at::ScalarType dtype) {
+  if (dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf) return at::kFloat;
+  return std::nullopt;
 }
 
-Tensor conv1d_cpu(const Tensor&, const Tensor&, const OptTensor&, const Conv1dOptions&, const OptTensor&) { return {}; }
+// What follows is never reached: compute_dtype names no other dtype than float32.
+Packed pack_half_matmul(const at::Tensor&, at::ScalarType) { return {}; }
+void half_matmul(const at::Tensor&, const Packed&, const at::Tensor&, Activation, const at::Tensor&) {}
+Packed pack_onednn(const at::Tensor&, const ConvLayer&, at::ScalarType) { return {}; }
+std::unique_ptr<ConvStep> step_onednn(const ConvLayer&, at::ScalarType, const Packed&, const void*) { return nullptr; }
 
-Tensor conv_transpose1d_cpu(const Tensor&, const Tensor&, const OptTensor&, const ConvTranspose1dOptions&) { return {}; }
-
-void add_build_info(py::module_& m) {
-  m.attr("onednn_version") = py::none();
-  m.def("cpu_dtypes", [] { return py::dict(); });
-  m.def("stats", [] { return py::dict(); });
-  m.def("clear_caches", [] {});
-}
+py::object onednn_version() { return py::none(); }
+void add_primitive_stats(py::dict&) {}
+void clear_primitives() {}
 
 }  // namespace blackwell_compat

@@ -7,7 +7,7 @@ namespace blackwell_compat {
 
 Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
                   const OptTensor& residual) {
-  const auto dtype = onednn::compute_dtype(input.scalar_type());
+  const auto dtype = compute_dtype(input.scalar_type());
   if (!dtype || input.numel() == 0 || weight.numel() == 0) return {};
   // Activations that a block cannot apply while it gathers are applied before
   const bool early = !options.pre.none() && !options.pre.is_leaky();
@@ -18,20 +18,24 @@ Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bi
 
   const int64_t kernel = weight.size(2);
   const int64_t l_out = (x.size(2) + 2 * options.padding - options.dilation * (kernel - 1) - 1) / options.stride + 1;
-  const ConvLayer layer{x.size(1),
-                        weight.size(0),
-                        kernel,
-                        options.stride,
-                        options.dilation,
-                        options.groups,
-                        1,
-                        bias.has_value(),
-                        early ? Activation{} : options.pre,
-                        options.act};
-  const auto packed =
-      packed_weight(weight, {'c', static_cast<int64_t>(*dtype), options.groups, options.stride << 32 | options.dilation},
-                    [&] { return pack_conv(weight, layer, *dtype); });
-  if (!packed || packed->desc.is_zero()) return {};
+  ConvLayer layer{x.size(1),
+                  weight.size(0),
+                  kernel,
+                  options.stride,
+                  options.dilation,
+                  options.groups,
+                  1,
+                  bias.has_value(),
+                  early ? Activation{} : options.pre,
+                  options.act};
+  const auto method = conv_method(layer, *dtype);
+  const bool late = method != ConvMethod::kOneDnn && !options.act.none() && !options.act.is_leaky();
+  if (late) layer.act = {};
+  const auto packed = packed_weight(weight,
+                                    {'c' + static_cast<int64_t>(method) * 256, static_cast<int64_t>(*dtype), options.groups,
+                                     options.stride << 32 | options.dilation},
+                                    [&] { return pack_conv(method, weight, layer, *dtype); });
+  if (!packed || packed->parts.empty()) return {};
 
   Tensor y = empty_1d(x.size(0), layer.c_out, l_out, channels_last, x.options());
   Tensor r = residual ? *residual : Tensor();
@@ -42,7 +46,12 @@ Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bi
     r = channels_last ? r.reshape(y.sizes()).transpose(1, 2).contiguous().transpose(1, 2) : r.reshape(y.sizes()).contiguous();
   }
   const Tensor b = bias ? bias->to(*dtype).contiguous() : Tensor();
-  conv_blocks(layer, *dtype, *packed, b, {x, y, r, l_out, options.padding, 0});
+  const auto step = conv_step(method, layer, *dtype, *packed, bias ? b.const_data_ptr() : nullptr);
+  conv_blocks(layer, *dtype, *step, {x, y, late ? Tensor() : r, l_out, options.padding, 0});
+  if (late) {
+    y = apply_activation(y, options.act);
+    if (r.defined()) y.add_(r);
+  }
   return input.dim() == 2 ? y.squeeze(0) : y;
 }
 

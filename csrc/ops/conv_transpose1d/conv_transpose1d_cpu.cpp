@@ -18,7 +18,7 @@ Tensor by_phase(const Tensor& weight, int64_t stride, int64_t taps) {
 
 Tensor conv_transpose1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias,
                             const ConvTranspose1dOptions& options) {
-  const auto dtype = onednn::compute_dtype(input.scalar_type());
+  const auto dtype = compute_dtype(input.scalar_type());
   const int64_t stride = options.stride, kernel = weight.size(2), c_out = weight.size(1);
   if (!dtype || options.groups != 1 || options.dilation != 1 || input.numel() == 0 || weight.numel() == 0) return {};
   const bool early = !options.pre.none() && !options.pre.is_leaky();
@@ -29,17 +29,23 @@ Tensor conv_transpose1d_cpu(const Tensor& input, const Tensor& weight, const Opt
 
   const int64_t taps = (kernel + stride - 1) / stride;
   const int64_t l_out = (x.size(2) - 1) * stride - 2 * options.padding + kernel + options.output_padding;
-  const ConvLayer layer{x.size(1),  stride * c_out, taps, 1, 1, 1, stride, bias.has_value(), early ? Activation{} : options.pre,
-                        options.act};
-  const auto packed = packed_weight(weight, {'t', static_cast<int64_t>(*dtype), stride, 0},
-                                    [&] { return pack_conv(by_phase(weight.contiguous(), stride, taps), layer, *dtype); });
-  if (!packed || packed->desc.is_zero()) return {};
+  ConvLayer layer{x.size(1),  stride * c_out, taps, 1, 1, 1, stride, bias.has_value(), early ? Activation{} : options.pre,
+                  options.act};
+  const auto method = conv_method(layer, *dtype);
+  const bool late = method != ConvMethod::kOneDnn && !options.act.none() && !options.act.is_leaky();
+  if (late) layer.act = {};
+  const auto packed =
+      packed_weight(weight, {'t' + static_cast<int64_t>(method) * 256, static_cast<int64_t>(*dtype), stride, 0},
+                    [&] { return pack_conv(method, by_phase(weight.contiguous(), stride, taps), layer, *dtype); });
+  if (!packed || packed->parts.empty()) return {};
 
   // Positions whose every row is cut off by the padding are not computed
   const int64_t first = options.padding / stride, end = (options.padding + l_out + stride - 1) / stride;
   Tensor y = empty_1d(x.size(0), c_out, l_out, channels_last, x.options());
   const Tensor b = bias ? bias->to(*dtype).repeat({stride}) : Tensor();
-  conv_blocks(layer, *dtype, *packed, b, {x, y, Tensor(), end - first, taps - 1 - first, options.padding - first * stride});
+  const auto step = conv_step(method, layer, *dtype, *packed, bias ? b.const_data_ptr() : nullptr);
+  conv_blocks(layer, *dtype, *step, {x, y, Tensor(), end - first, taps - 1 - first, options.padding - first * stride});
+  if (late) y = apply_activation(y, options.act);
   return input.dim() == 2 ? y.squeeze(0) : y;
 }
 

@@ -1,0 +1,16 @@
+// What this CPU computes in, and scratch memory.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <optional>
+
+namespace blackwell_compat {
+
+// The dtype that this CPU computes `dtype` in at full speed: itself, or float32. Not set for dtypes left to ATen.
+std::optional<at::ScalarType> compute_dtype(at::ScalarType dtype);
+
+// The calling thread's scratch buffer number `slot`, at least `bytes` long; it grows and stays.
+enum Scratch : int { kOneDnn, kGathered, kConverted, kScattered, kPlanes, kProducts, kScratchSlots };
+float* scratch(Scratch slot, size_t bytes);
+
+}  // namespace blackwell_compat

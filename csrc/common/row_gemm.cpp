@@ -1,0 +1,72 @@
+// Packing, and the choice of the instruction set.
+#include "common/row_gemm.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+namespace blackwell_compat::rows {
+
+using Multiply = void(const Product&, const float*, const float*, const float*, float*, int64_t, int64_t);
+Multiply multiply_generic;
+#if defined(__x86_64__)
+Multiply multiply_avx2, multiply_avx512;
+#endif
+
+namespace {
+
+struct Choice {
+  const char* name;
+  Multiply* multiply;
+};
+
+Choice choose() {
+#if defined(__x86_64__)
+  const char* text = std::getenv("BLACKWELL_COMPAT_CPU_ISA");
+  const std::string wanted = text ? text : "avx512";
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+  if (avx512 && wanted == "avx512") return {"avx512", multiply_avx512};
+  if (avx2 && wanted != "generic") return {"avx2", multiply_avx2};
+#endif
+  return {"generic", multiply_generic};
+}
+
+const Choice& choice() {
+  static const Choice chosen = choose();
+  return chosen;
+}
+
+}  // namespace
+
+int64_t packed_size(int64_t columns, int64_t depth, int64_t taps) { return panels(columns) * kPanel * depth * taps; }
+
+void pack(const float* weight, int64_t n_step, int64_t c_step, int64_t t_step, int64_t columns, int64_t depth, int64_t taps,
+          float* packed) {
+  const int64_t taps_at_once = std::max<int64_t>(1, chain(depth, taps) / depth),
+                depth_at_once = std::min(depth, chain(depth, taps));
+  for (int64_t t0 = 0; t0 < taps; t0 += taps_at_once) {
+    for (int64_t c0 = 0; c0 < depth; c0 += depth_at_once) {
+      for (int64_t panel = 0; panel < panels(columns); ++panel) {
+        const int64_t exist = std::min(kPanel, columns - panel * kPanel);
+        for (int64_t t = t0; t < std::min(t0 + taps_at_once, taps); ++t) {
+          for (int64_t c = c0; c < std::min(c0 + depth_at_once, depth); ++c, packed += kPanel) {
+            const float* from = weight + panel * kPanel * n_step + c * c_step + t * t_step;
+            for (int64_t n = 0; n < exist; ++n) packed[n] = from[n * n_step];
+            std::fill(packed + exist, packed + kPanel, 0.0f);
+          }
+        }
+      }
+    }
+  }
+}
+
+void multiply(const Product& product, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,
+              int64_t panel_end) {
+  choice().multiply(product, x, packed, bias, y, panel_begin, panel_end);
+}
+
+const char* isa() { return choice().name; }
+
+}  // namespace blackwell_compat::rows

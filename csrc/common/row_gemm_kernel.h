@@ -1,0 +1,140 @@
+// The inner kernel of row_gemm, compiled once per instruction set: the including file defines BC_ISA, kLanes and kMaxRows.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "common/row_gemm.h"
+
+namespace blackwell_compat::rows::BC_ISA {
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+// What one call of a kernel does: a part of the chain, `taps` stretches of `depth` products.
+struct Part {
+  const float* x;
+  const float* w;  // taps x depth x kPanel
+  const float* bias;
+  float* y;
+  int64_t depth, taps, row_step, tap_step, panel_step, y_step, columns;
+  bool first, last;
+  float slope;
+};
+
+// R rows by V vectors of columns by P panels. `columns` counts those that exist, of the first panel on.
+template <int R, int V, int P>
+__attribute__((noinline)) void kernel(const Part& a) {
+  Vec sum[R][V * P] = {};
+  const float* w = a.w;
+  for (int64_t t = 0; t < a.taps; ++t) {
+    const float* x = a.x + t * a.tap_step;
+    for (int64_t c = 0; c < a.depth; ++c, w += kPanel) {
+      Vec weights[V * P];
+#pragma GCC unroll 8
+      for (int v = 0; v < V * P; ++v) weights[v] = *reinterpret_cast<const Vec*>(w + v / V * a.panel_step + v % V * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const float value = x[r * a.row_step + c];
+#pragma GCC unroll 8
+        for (int v = 0; v < V * P; ++v) sum[r][v] += value * weights[v];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    float* y = a.y + r * a.y_step;
+#pragma GCC unroll 8
+    for (int v = 0; v < V * P; ++v) {
+      const int64_t column = v / V * kPanel + v % V * kLanes;
+      const int64_t count = std::min<int64_t>(kLanes, a.columns - column);
+      if (count <= 0) continue;
+      Vec value = sum[r][v], before{};
+      const float* from = a.first ? a.bias : y;
+      if (from != nullptr) {
+        if (count == kLanes) {
+          before = *reinterpret_cast<const Vec*>(from + column);
+        } else {
+          std::memcpy(&before, from + column, count * sizeof(float));
+        }
+        value += before;
+      }
+      if (a.last && a.slope != 1) value = value > 0 ? value : value * a.slope;
+      if (count == kLanes) {
+        *reinterpret_cast<Vec*>(y + column) = value;
+      } else {
+        std::memcpy(y + column, &value, count * sizeof(float));
+      }
+    }
+  }
+}
+
+using Kernel = void (*)(const Part&);
+
+template <int V, int P, int R = kMaxRows>
+Kernel pick(int64_t rows) {
+  if constexpr (R == 0) {
+    return nullptr;
+  } else {
+    return rows == R ? static_cast<Kernel>(kernel<R, V, P>) : pick<V, P, R - 1>(rows);
+  }
+}
+
+// Columns of one register tile: two vectors, so a panel is one tile with 16 lanes and two with 8.
+constexpr int64_t kTile = 2 * kLanes;
+// For a single row, which leaves registers free, eight vectors at once: several panels, or one where vectors are short.
+constexpr int kVectors = kPanel / kLanes, kWide = kVectors < 8 ? 8 / kVectors : 1;
+
+inline void run_rows(Kernel (*choose)(int64_t), Part part, int64_t rows) {
+  for (int64_t tiles = (rows + kMaxRows - 1) / kMaxRows; tiles > 0; --tiles) {
+    const int64_t count = (rows + tiles - 1) / tiles;  // even tiles: a short last one would leave the units idle
+    choose(count)(part);
+    part.x += count * part.row_step;
+    part.y += count * part.y_step;
+    rows -= count;
+  }
+}
+
+inline void multiply(const Product& p, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,
+                     int64_t panel_end) {
+  const int64_t taps_at_once = std::max<int64_t>(1, chain(p.depth, p.taps) / p.depth);
+  const int64_t depth_at_once = std::min(p.depth, chain(p.depth, p.taps));
+  const int64_t all = panels(p.columns);
+  for (int64_t t = 0; t < p.taps; t += taps_at_once) {
+    const int64_t taps = std::min(taps_at_once, p.taps - t);
+    for (int64_t c = 0; c < p.depth; c += depth_at_once) {
+      const int64_t depth = std::min(depth_at_once, p.depth - c), stretch = taps * depth * kPanel;
+      // Packed: parts of the chain, in each the panels, in each taps x depth x kPanel
+      const float* weights = packed + (t * p.depth + taps * c) * all * kPanel;
+      const bool first = t == 0 && c == 0, last = t + taps == p.taps && c + depth == p.depth;
+      const auto part_at = [&](int64_t panel, int64_t half) {
+        const int64_t column = panel * kPanel + half;
+        return Part{x + t * p.tap_step + c,
+                    weights + panel * stretch + half,
+                    bias == nullptr ? nullptr : bias + column,
+                    y + column,
+                    depth,
+                    taps,
+                    p.row_step,
+                    p.tap_step,
+                    stretch,
+                    p.y_step,
+                    p.columns - column,
+                    first,
+                    last,
+                    p.slope};
+      };
+      int64_t panel = panel_begin;
+      if (p.rows == 1) {
+        for (; panel_end - panel >= kWide; panel += kWide) kernel<1, kVectors, kWide>(part_at(panel, 0));
+      }
+      for (; panel < panel_end; ++panel) {
+        for (int64_t half = 0; half < std::min(kPanel, p.columns - panel * kPanel); half += kTile) {
+          const bool narrow = p.columns - panel * kPanel - half <= kLanes;
+          run_rows(narrow ? pick<1, 1> : pick<2, 1>, part_at(panel, half), p.rows);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace blackwell_compat::rows::BC_ISA
