@@ -7,6 +7,7 @@
 // tap per group, of every other row. A tap left over (K % 3 == 1) is added directly. The sums are shorter than those of the
 // plain convolution, which makes up for the differences: the error is that of the plain sum.
 #include <algorithm>
+#include <cstring>
 
 #include "common/clones.h"
 #include "common/conv_step.h"
@@ -29,15 +30,16 @@ struct Plan {
 };
 
 // Row j of each: x(j) - x(j + 2), x(j + 1) + x(j + 2), x(j + 2) - x(j + 1); rows of x are `step` floats apart.
-BC_CLONES void differences(const float* x, int64_t step, int64_t rows, int64_t channels, float* minus, float* plus, float* back) {
+BC_CLONES void differences(const float* x, int64_t step, int64_t rows, int64_t channels, float* __restrict minus,
+                           float* __restrict plus, float* __restrict back) {
   for (int64_t j = 0; j < rows; ++j) {
     const float *x0 = x + j * step, *x1 = x0 + step, *x2 = x1 + step;
     for (int64_t c = 0; c < channels; ++c) {
-      const int64_t at = j * channels + c;
-      minus[at] = x0[c] - x2[c];
-      plus[at] = x1[c] + x2[c];
-      back[at] = x2[c] - x1[c];
+      minus[c] = x0[c] - x2[c];
+      plus[c] = x1[c] + x2[c];
+      back[c] = x2[c] - x1[c];
     }
+    minus += channels, plus += channels, back += channels;
   }
 }
 
@@ -45,17 +47,14 @@ struct Products {
   const float *m0, *m1, *m2, *m3;
 };
 
-// even and odd: the rows of the pair, `step` floats from pair to pair; `add` says that they hold the tail already.
-BC_CLONES void combine(const Products& m, int64_t pairs, int64_t channels, const float* bias, bool add, float slope, float* even,
-                       float* odd, int64_t step) {
+// even and odd: the rows of the pair, `step` floats from pair to pair, which hold what the products are added to.
+BC_CLONES void combine(const Products& m, int64_t pairs, int64_t channels, float slope, float* even, float* odd, int64_t step) {
   for (int64_t i = 0; i < pairs; ++i) {
-    const int64_t at = i * channels;
-    float *e = even + i * step, *o = odd + i * step;
+    const float* __restrict m0 = m.m0 + i * channels, * __restrict m1 = m.m1 + i * channels;
+    const float* __restrict m2 = m.m2 + i * channels, * __restrict m3 = m.m3 + i * channels;
+    float* __restrict e = even + i * step, * __restrict o = odd + i * step;
     for (int64_t c = 0; c < channels; ++c) {
-      const float m1 = m.m1[at + c], m2 = m.m2[at + c];
-      float ye = m.m0[at + c] + m1 + m2, yo = m1 - m2 - m.m3[at + c];
-      if (add) ye += e[c], yo += o[c];
-      if (bias != nullptr) ye += bias[c], yo += bias[c];
+      const float ye = e[c] + (m0[c] + m1[c] + m2[c]), yo = o[c] + (m1[c] - m2[c] - m3[c]);
       e[c] = ye > 0 ? ye : ye * slope;
       o[c] = yo > 0 ? yo : yo * slope;
     }
@@ -87,8 +86,12 @@ class MinimalStep : public ConvStep {
     float *plus = minus + (length + 1) * c_in, *back = plus + (length + 1) * c_in;
     float *m0 = back + (length + 1) * c_in, *m1 = m0 + pairs * c_out, *m2 = m1 + pairs * c_out, *m3 = m2 + pairs * c_out;
     if (plan_.tail) {
-      rows::multiply({positions, c_out, c_in, 1, c_in, 0, c_out, 1}, x + (layer_.kernel - 1) * d * c_in, part(4), nullptr, y, 0,
+      rows::multiply({positions, c_out, c_in, 1, c_in, 0, c_out, 1}, x + (layer_.kernel - 1) * d * c_in, part(4), bias_, y, 0,
                      rows::panels(c_out));
+    } else if (bias_ != nullptr) {
+      for (int64_t p = 0; p < positions; ++p) std::memcpy(y + p * c_out, bias_, c_out * sizeof(float));
+    } else {
+      std::memset(y, 0, positions * c_out * sizeof(float));
     }
     // M3 of the last pair reads a row more where the last group is whole
     const int64_t count = length + (plan_.third_groups == plan_.groups ? 1 : 0);
@@ -98,7 +101,7 @@ class MinimalStep : public ConvStep {
       convolve(pairs, plan_.groups, plus, 1, m1);
       convolve(pairs, plan_.groups, back, 2, m2);
       convolve(pairs, plan_.third_groups, minus + c_in, 3, m3);
-      combine({m0, m1, m2, m3}, pairs, c_out, bias_, plan_.tail, slope_, y + r * c_out, y + (r + d) * c_out, 2 * d * c_out);
+      combine({m0, m1, m2, m3}, pairs, c_out, slope_, y + r * c_out, y + (r + d) * c_out, 2 * d * c_out);
     }
   }
 

@@ -109,7 +109,7 @@ class FewStep : public Float32Step {
 
 // y(c) = bias(c) + sum over t of x(t, c) w(t, c)
 BC_CLONES void channel_by_channel(const float* x, const float* w, const float* bias, int64_t channels, int64_t taps, int64_t step,
-                                  float slope, float* y) {
+                                  float slope, float* __restrict y) {
   for (int64_t c = 0; c < channels; ++c) y[c] = bias == nullptr ? 0 : bias[c];
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t c = 0; c < channels; ++c) y[c] += x[t * step + c] * w[t * channels + c];

@@ -1,14 +1,38 @@
 // The inner kernel of row_gemm, compiled once per instruction set: the including file defines BC_ISA, kLanes and kMaxRows.
 #pragma once
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "common/row_gemm.h"
 
 namespace blackwell_compat::rows::BC_ISA {
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+// The first `count` lanes.
+#if defined(__AVX512F__)
+inline Vec load_some(const float* from, int64_t count) { return _mm512_maskz_loadu_ps((1u << count) - 1, from); }
+inline void store_some(float* to, int64_t count, Vec value) { _mm512_mask_storeu_ps(to, (1u << count) - 1, value); }
+#elif defined(__AVX2__)
+inline __m256i lanes_below(int64_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline Vec load_some(const float* from, int64_t count) { return _mm256_maskload_ps(from, lanes_below(count)); }
+inline void store_some(float* to, int64_t count, Vec value) { _mm256_maskstore_ps(to, lanes_below(count), value); }
+#else
+inline Vec load_some(const float* from, int64_t count) {
+  Vec value{};
+  for (int64_t i = 0; i < count; ++i) value[i] = from[i];
+  return value;
+}
+inline void store_some(float* to, int64_t count, Vec value) {
+  for (int64_t i = 0; i < count; ++i) to[i] = value[i];
+}
+#endif
 
 // What one call of a kernel does: a part of the chain, `taps` stretches of `depth` products.
 struct Part {
@@ -48,21 +72,16 @@ __attribute__((noinline)) void kernel(const Part& a) {
       const int64_t column = v / V * kPanel + v % V * kLanes;
       const int64_t count = std::min<int64_t>(kLanes, a.columns - column);
       if (count <= 0) continue;
-      Vec value = sum[r][v], before{};
+      Vec value = sum[r][v];
       const float* from = a.first ? a.bias : y;
       if (from != nullptr) {
-        if (count == kLanes) {
-          before = *reinterpret_cast<const Vec*>(from + column);
-        } else {
-          std::memcpy(&before, from + column, count * sizeof(float));
-        }
-        value += before;
+        value += count == kLanes ? *reinterpret_cast<const Vec*>(from + column) : load_some(from + column, count);
       }
       if (a.last && a.slope != 1) value = value > 0 ? value : value * a.slope;
       if (count == kLanes) {
         *reinterpret_cast<Vec*>(y + column) = value;
       } else {
-        std::memcpy(y + column, &value, count * sizeof(float));
+        store_some(y + column, count, value);
       }
     }
   }
