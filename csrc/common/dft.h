@@ -11,7 +11,28 @@
 #define BC_FMA_CLONES
 #endif
 
+// A loop with a constant count over vectors in registers: as a loop they would live in memory.
+#define BC_UNROLL _Pragma("GCC unroll 16")
+
 namespace blackwell_compat {
+
+// Vectors of GCC and Clang: AVX on x86, NEON elsewhere. Slots are the same anywhere in memory.
+template <typename T>
+struct Lanes {
+  typedef T Vec __attribute__((vector_size(32)));
+  typedef T Slot __attribute__((vector_size(32), aligned(alignof(T)), may_alias));
+  static constexpr int64_t kCount = 32 / sizeof(T);
+};
+
+template <typename T>
+inline __attribute__((always_inline)) typename Lanes<T>::Slot& slot(T* at) {
+  return *reinterpret_cast<typename Lanes<T>::Slot*>(at);
+}
+
+template <typename T>
+inline __attribute__((always_inline)) const typename Lanes<T>::Slot& slot(const T* at) {
+  return *reinterpret_cast<const typename Lanes<T>::Slot*>(at);
+}
 
 // Sizes up to this are a small matrix product: quicker than a call of the FFT library for each block of frames.
 constexpr int64_t kLargestDirect = 48;

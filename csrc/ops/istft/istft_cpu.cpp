@@ -196,7 +196,7 @@ class Direct {
 
  private:
   static constexpr int64_t kLanes = 16;
-  typedef float Vec __attribute__((vector_size(32)));
+  using Vec = Lanes<float>::Vec;
 
   int64_t padded_hop() const { return ceil_div(job_.rows.hop, 8) * 8; }
   int64_t padded_frames(int64_t rows) const { return ceil_div(rows + job_.rows.reach() - 1, kLanes) * kLanes; }
@@ -241,33 +241,31 @@ class Direct {
                                       int64_t pairs, int64_t wide, float* samples) {
     for (int64_t t = 0; t < wide; t += kLanes) {
       for (int64_t pair = 0; pair < pairs; ++pair) {
-        Vec sums[2][2][2][2] = {};  // parity of the bin, n of the pair, cosine or sine, vector
-        for (int parity = 0; parity < 2; ++parity) {
+        Vec sums[2][2][2][2];  // parity of the bin, n of the pair, cosine or sine, vector
+        BC_UNROLL for (int parity = 0; parity < 2; ++parity) {
+          BC_UNROLL for (int i = 0; i < 8; ++i) sums[parity][i / 4][i / 2 % 2][i % 2] = Vec{};
           for (int64_t k = parity; k < bins; k += 2) {
-            Vec part[2][2];
-            std::memcpy(part[0], planes + 2 * k * wide + t, sizeof(part[0]));
-            std::memcpy(part[1], planes + (2 * k + 1) * wide + t, sizeof(part[1]));
             const float* factor = basis + (pair * bins + k) * 4;
-            for (int i = 0; i < 2; ++i) {
-              for (int c = 0; c < 2; ++c) {
-                for (int v = 0; v < 2; ++v) sums[parity][i][c][v] += part[c][v] * factor[2 * i + c];
+            BC_UNROLL for (int c = 0; c < 2; ++c) {
+              const float* plane = planes + (2 * k + c) * wide + t;
+              const Vec first = slot(plane), second = slot(plane + 8);
+              BC_UNROLL for (int i = 0; i < 2; ++i) {
+                sums[parity][i][c][0] += first * factor[2 * i + c];
+                sums[parity][i][c][1] += second * factor[2 * i + c];
               }
             }
           }
         }
-        for (int i = 0; i < 2; ++i) {
+        BC_UNROLL for (int i = 0; i < 2; ++i) {
           const int64_t n = 2 * pair + i, half = n_fft / 2;
           if (4 * n > n_fft) continue;
-          for (int v = 0; v < 2; ++v) {
-            const auto put = [&](int64_t at, Vec value) __attribute__((always_inline)) {
-              value *= window[at];
-              std::memcpy(samples + at * wide + t + 8 * v, &value, sizeof(Vec));
-            };
+          BC_UNROLL for (int v = 0; v < 2; ++v) {
             const Vec ce = sums[0][i][0][v], co = sums[1][i][0][v], se = sums[0][i][1][v], so = sums[1][i][1][v];
-            put(n, (ce + co) + (se + so));
-            put(half - n, (ce - co) - (se - so));
-            put(half + n, (ce - co) + (se - so));
-            if (n > 0) put(n_fft - n, (ce + co) - (se + so));
+            float* to = samples + t + 8 * v;
+            slot(to + n * wide) = ((ce + co) + (se + so)) * window[n];
+            slot(to + (half - n) * wide) = ((ce - co) - (se - so)) * window[half - n];
+            slot(to + (half + n) * wide) = ((ce - co) + (se - so)) * window[half + n];
+            if (n > 0) slot(to + (n_fft - n) * wide) = ((ce + co) - (se + so)) * window[n_fft - n];
           }
         }
       }

@@ -79,11 +79,11 @@ void analyse_block(const Padded<T>& signal, const T* window, int64_t n_fft, int6
 }
 
 // A small n_fft: each frame times the matrix `basis` (n_fft, columns), window and edge folded in; the columns are the real
-// and imaginary parts of the bins. GCC vectors: AVX on x86, NEON elsewhere.
+// and imaginary parts of the bins.
 template <typename T>
 struct Direct {
-  typedef T Vec __attribute__((vector_size(32)));
-  static constexpr int64_t kLanes = 32 / sizeof(T), kFrames = 4, kVecs = 3;
+  using Vec = typename Lanes<T>::Vec;
+  static constexpr int64_t kLanes = Lanes<T>::kCount, kFrames = 4, kVecs = 3;
 
   static bool handles(int64_t n_fft) { return n_fft <= kLargestDirect && 2 * (n_fft / 2 + 1) >= kLanes; }
 
@@ -108,18 +108,20 @@ struct Direct {
   template <int kRows, int kWide>
   static inline __attribute__((always_inline)) void tile(const T* samples, int64_t hop, const T* basis, int64_t n_fft,
                                                          int64_t columns, int64_t first, T* out) {
-    Vec sum[kRows][kWide] = {};
+    Vec sum[kRows][kWide];
     int64_t at[kWide];
-    for (int v = 0; v < kWide; ++v) at[v] = start(first + v, columns);
+    BC_UNROLL for (int v = 0; v < kWide; ++v) {
+      at[v] = start(first + v, columns);
+      BC_UNROLL for (int r = 0; r < kRows; ++r) sum[r][v] = Vec{};
+    }
     for (int64_t n = 0; n < n_fft; ++n) {
-      Vec coefficient[kWide];
-      for (int v = 0; v < kWide; ++v) std::memcpy(&coefficient[v], basis + n * columns + at[v], sizeof(Vec));
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kWide; ++v) sum[r][v] += samples[r * hop + n] * coefficient[v];
+      BC_UNROLL for (int v = 0; v < kWide; ++v) {
+        const Vec factor = slot(basis + n * columns + at[v]);
+        BC_UNROLL for (int r = 0; r < kRows; ++r) sum[r][v] += samples[r * hop + n] * factor;
       }
     }
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kWide; ++v) std::memcpy(out + r * columns + at[v], &sum[r][v], sizeof(Vec));
+    BC_UNROLL for (int r = 0; r < kRows; ++r) {
+      BC_UNROLL for (int v = 0; v < kWide; ++v) slot(out + r * columns + at[v]) = sum[r][v];
     }
   }
 
