@@ -89,10 +89,15 @@ __attribute__((target_clones("avx2", "default")))
 void transpose<uint64_t>(const uint64_t* from, int64_t from_stride, int64_t rows, int64_t columns, uint64_t* to,
                          int64_t to_stride) {
   const int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
-  for (int64_t c0 = 0; c0 < whole_columns; c0 += 16) {
+  for (int64_t c0 = 0; c0 < whole_columns; c0 += 64) {
     for (int64_t r = 0; r < whole_rows; r += 4) {
-      for (int64_t c = c0; c < std::min(c0 + 16, whole_columns); c += 4) {
-        tile(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+      const uint64_t* row = from + r * from_stride;
+      for (int64_t c = c0; c < std::min(c0 + 64, whole_columns); c += 4) {
+        // The next rows lie in other pages, where the processor does not look ahead
+        if (c % 8 == 0 && r + 8 <= whole_rows) {
+          for (int64_t ahead = 4; ahead < 8; ++ahead) __builtin_prefetch(row + ahead * from_stride + c);
+        }
+        tile(row + c, from_stride, to + c * to_stride + r, to_stride);
       }
     }
   }

@@ -90,10 +90,12 @@ template <typename T>
 Tensor load(const Job<T>& job, int64_t b, int64_t from, int64_t to) {
   const Tensor view = job.spectrum.select(0, b).narrow(1, from, to - from).t();
   if (view.stride(1) == 1 && job.edge == 1) return view;
-  Tensor block = at::empty(view.sizes(), view.options());
+  // Rows an odd number of cache lines apart do not fall into the same few sets of the cache
+  const int64_t apart = (ceil_div(job.bins(), 8) | 1) * 8;
+  const Tensor block = at::empty({to - from, apart}, view.options()).narrow(1, 0, job.bins());
   if (sizeof(T) == 4 && view.stride(0) == 1) {
     transpose(static_cast<const uint64_t*>(view.const_data_ptr()), view.stride(1), job.bins(), to - from,
-              static_cast<uint64_t*>(block.data_ptr()), job.bins());
+              static_cast<uint64_t*>(block.data_ptr()), apart);
   } else {
     block.copy_(view);
   }
@@ -188,10 +190,12 @@ class Direct {
           *by_row = sums + padded_hop() * wide;
     load_planes(b, from - job_.rows.reach() + 1, to, wide, planes);
     transform(planes, basis_.data(), job_.window, job_.rows.n_fft, job_.bins(), pairs_, wide, samples);
-    overlap(samples, job_.rows.n_fft, job_.rows.hop, job_.rows.reach(), wide, sums);
+    const bool inner = job_.inverse.inner(from) && job_.inverse.inner(to - 1);
+    overlap(samples, job_.rows.n_fft, job_.rows.hop, job_.rows.reach(), wide, inner ? job_.inverse.row(from) : nullptr, sums);
     transpose(reinterpret_cast<const uint32_t*>(sums), wide, padded_hop(), wide, reinterpret_cast<uint32_t*>(by_row),
               padded_hop());
-    store(from, to, by_row, out);
+    if (!inner) divide(from, to, by_row);
+    store(job_.rows, from, to, by_row, out);
   }
 
  private:
@@ -222,7 +226,7 @@ class Direct {
     }
   }
 
-  static void split(const float* from, int64_t stride, int64_t count, float* re, float* im) {
+  BC_FMA_CLONES static void split(const float* from, int64_t stride, int64_t count, float* re, float* im) {
     if (stride == 2) {
       for (int64_t t = 0; t < count; ++t) {
         re[t] = from[2 * t];
@@ -272,8 +276,9 @@ class Direct {
     }
   }
 
-  // sums[r * wide + i] = the sum over the frames t that reach row i of sample (i - t) * hop + r
-  BC_FMA_CLONES static void overlap(const float* samples, int64_t n_fft, int64_t hop, int64_t reach, int64_t wide, float* sums) {
+  // sums[r * wide + i] = the sum over the frames t that reach row i of sample (i - t) * hop + r; times inverse[r], if given
+  BC_FMA_CLONES static void overlap(const float* samples, int64_t n_fft, int64_t hop, int64_t reach, int64_t wide,
+                                    const float* inverse, float* sums) {
     for (int64_t r = 0; r < hop; ++r) {
       float* to = sums + r * wide;
       const int64_t terms = (n_fft - r + hop - 1) / hop;
@@ -284,22 +289,28 @@ class Direct {
         const float* next = samples + (j * hop + r) * wide + reach - 1 - j;
         for (int64_t i = 0; i < count; ++i) to[i] += next[i];
       }
+      if (!inverse) continue;
+      for (int64_t i = 0; i < count; ++i) to[i] *= inverse[r];
     }
   }
 
-  void store(int64_t from, int64_t to, float* by_row, float* out) const {
-    const Rows& rows = job_.rows;
-    const int64_t wide = padded_hop(), hop = rows.hop, end = std::min(to * hop - rows.start, rows.length);
+  void divide(int64_t from, int64_t to, float* by_row) const {
+    for (int64_t h = from; h < to; ++h, by_row += padded_hop()) {
+      const float* inverse = job_.inverse.row(h);
+      for (int64_t r = 0; r < job_.rows.hop; ++r) by_row[r] *= inverse[r];
+    }
+  }
+
+  BC_FMA_CLONES static void store(const Rows& rows, int64_t from, int64_t to, const float* by_row, float* out) {
+    const int64_t hop = rows.hop, wide = ceil_div(hop, 8) * 8, end = std::min(to * hop - rows.start, rows.length);
     for (int64_t h = from; h < to; ++h, by_row += wide) {
       const int64_t at = h * hop - rows.start;
-      const float* inverse = job_.inverse.row(h);
-      for (int64_t r = 0; r < hop; ++r) by_row[r] *= inverse[r];
       if (at < 0 || at + wide > end) {
         store_row(rows, h, by_row, out);
         continue;
       }
       // What is written beyond the row, the next row overwrites
-      for (int64_t r = 0; r < wide; r += 8) std::memcpy(out + at + r, by_row + r, 8 * sizeof(float));
+      for (int64_t r = 0; r < wide; r += 8) slot(out + at + r) = slot(by_row + r);
     }
   }
 
