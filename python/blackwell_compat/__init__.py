@@ -4,6 +4,8 @@ import torch  # noqa: F401  (its libraries have to be loaded before _C)
 
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
+from blackwell_compat.ops.istft import istft_fp32
 from blackwell_compat.ops.linear import compat_linear
+from blackwell_compat.ops.stft import stft_fp32
 
-__all__ = ["compat_conv1d", "compat_conv_transpose1d", "compat_linear"]
+__all__ = ["compat_conv1d", "compat_conv_transpose1d", "compat_linear", "istft_fp32", "stft_fp32"]
