@@ -2,51 +2,61 @@
 #include "common/transpose.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace blackwell_compat {
 namespace {
 
 typedef uint32_t Vec __attribute__((vector_size(32)));
+typedef uint64_t Vec64 __attribute__((vector_size(32)));
+// The same anywhere in memory
+typedef uint32_t Slot __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint64_t Slot64 __attribute__((vector_size(32), aligned(8), may_alias));
 
 #define PICK(a, b, ...) __builtin_shuffle(a, b, Vec{__VA_ARGS__})
 
 inline __attribute__((always_inline)) void tile(const uint32_t* from, int64_t from_stride, uint32_t* to, int64_t to_stride) {
   Vec r[8], s[8];
-  for (int i = 0; i < 8; ++i) std::memcpy(&r[i], from + i * from_stride, sizeof(Vec));
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) r[i] = *reinterpret_cast<const Slot*>(from + i * from_stride);
+#pragma GCC unroll 4
   for (int i = 0; i < 8; i += 2) {
     s[i] = PICK(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
     s[i + 1] = PICK(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 8; i += 4) {
     r[i] = PICK(s[i], s[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
     r[i + 1] = PICK(s[i], s[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
     r[i + 2] = PICK(s[i + 1], s[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
     r[i + 3] = PICK(s[i + 1], s[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     s[i] = PICK(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
     s[i + 4] = PICK(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
-  for (int i = 0; i < 8; ++i) std::memcpy(to + i * to_stride, &s[i], sizeof(Vec));
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) *reinterpret_cast<Slot*>(to + i * to_stride) = s[i];
 }
-
-typedef uint64_t Vec64 __attribute__((vector_size(32)));
 
 #define PICK64(a, b, ...) __builtin_shuffle(a, b, Vec64{__VA_ARGS__})
 
 inline __attribute__((always_inline)) void tile(const uint64_t* from, int64_t from_stride, uint64_t* to, int64_t to_stride) {
   Vec64 r[4], s[4];
-  for (int i = 0; i < 4; ++i) std::memcpy(&r[i], from + i * from_stride, sizeof(Vec64));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) r[i] = *reinterpret_cast<const Slot64*>(from + i * from_stride);
+#pragma GCC unroll 4
   for (int i = 0; i < 4; i += 2) {
     s[i] = PICK64(r[i], r[i + 1], 0, 4, 2, 6);
     s[i + 1] = PICK64(r[i], r[i + 1], 1, 5, 3, 7);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 2; ++i) {
     r[i] = PICK64(s[i], s[i + 2], 0, 1, 4, 5);
     r[i + 2] = PICK64(s[i], s[i + 2], 2, 3, 6, 7);
   }
-  for (int i = 0; i < 4; ++i) std::memcpy(to + i * to_stride, &r[i], sizeof(Vec64));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) *reinterpret_cast<Slot64*>(to + i * to_stride) = r[i];
 }
 
 template <typename Element>
@@ -73,8 +83,12 @@ void transpose<uint32_t>(const uint32_t* from, int64_t from_stride, int64_t rows
   // Strips of 64 columns: 64 lines of `to` stay in the first-level cache while the rows go by
   for (int64_t c0 = 0; c0 < whole_columns; c0 += 64) {
     for (int64_t r = 0; r < whole_rows; r += 8) {
+      const uint32_t* row = from + r * from_stride;
       for (int64_t c = c0; c < std::min(c0 + 64, whole_columns); c += 8) {
-        tile(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+        if (c % 16 == 0 && r + 16 <= whole_rows) {
+          for (int64_t ahead = 8; ahead < 16; ++ahead) __builtin_prefetch(row + ahead * from_stride + c);
+        }
+        tile(row + c, from_stride, to + c * to_stride + r, to_stride);
       }
     }
   }
