@@ -17,7 +17,17 @@ from blackwell_compat.patching.classes import is_patched, original_class
 from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
 from blackwell_compat.patching.modes import NotAvailable, candidates, device_of
 from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
-from blackwell_compat.patching.rules import Filter, Pattern, Selection, Verdict, patterns, provider, user_class, verdict
+from blackwell_compat.patching.rules import (
+    Filter,
+    Pattern,
+    Selection,
+    Verdict,
+    is_quantized,
+    patterns,
+    provider,
+    user_class,
+    verdict,
+)
 from blackwell_compat.patching.source import functional_calls
 from blackwell_compat.patching.vocoder import vocoders
 
@@ -156,7 +166,7 @@ def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, d
         own = list(module.parameters(recurse=False))
         if "parametrizations" in module._modules:
             own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
-        if own or v.patched:
+        if own or v.patched or is_quantized(module):
             runs = provider(module, v.patched, mode == "cpu")
             reason = v.reason
             if v.patched and runs == "torch":

@@ -15,7 +15,6 @@ from blackwell_compat import _C
 from blackwell_compat.patching.classes import (
     Unsupported,
     base_of,
-    full_name,
     has_parametrized_class,
     is_patched,
     original_class,
@@ -81,6 +80,11 @@ def user_class(module: nn.Module) -> type[nn.Module]:
     return cls.__bases__[0] if has_parametrized_class(module) else cls
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Whether this is one of torch's quantized layers. Their weights are no parameters."""
+    return "_packed_params" in module._modules or "_packed_params" in vars(module)
+
+
 def weight_tensors(module: nn.Module) -> tuple[torch.Tensor, ...]:
     """The tensors that `weight` is made of, never a stale `weight` itself. Raises Unsupported for any other."""
     for hook in weight_norm_hooks(module):
@@ -113,8 +117,8 @@ def _check_tensor(t: torch.Tensor) -> None:
 
 def _swapped(module: nn.Module) -> tuple[type[nn.Module], str]:
     if base_of(type(module)) is None:
-        if type(module).__module__.startswith("torch.ao.nn.quantized") or "quantized" in full_name(type(module)):
-            raise Unsupported("quantized")
+        if is_quantized(module):
+            raise Unsupported("quantized: its weights are packed already")
         raise Unsupported("no replacement for this class; left to the dispatcher")
     for t in weight_tensors(module):
         _check_tensor(t)
