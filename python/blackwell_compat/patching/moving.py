@@ -35,14 +35,16 @@ def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 def _move(table: dict[str, Any], key: str, device: torch.device, done: dict[int, torch.Tensor]) -> None:
     t = table[key]
-    if isinstance(t, nn.Parameter):
-        if t.device != device:
-            t.data = t.data.to(device)  # the object stays: optimizers and tied layers hold it
-            if t.grad is not None:
-                t.grad = t.grad.to(device)
-        return
     if id(t) not in done:
-        done[id(t)] = t.to(device)
+        moved = t.detach().to(device)
+        if isinstance(t, nn.Parameter) and torch._has_compatible_shallow_copy_type(t, moved):
+            t.data = moved  # the object stays: optimizers and tied layers hold it
+            if t.grad is not None:
+                t.grad.data = t.grad.data.to(device)
+            moved = t
+        elif isinstance(t, nn.Parameter):  # as torch.nn.Module.to does it
+            moved = nn.Parameter(moved, t.requires_grad)
+        done[id(t)] = moved
     table[key] = done[id(t)]
 
 
