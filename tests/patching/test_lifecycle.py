@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 
+import blackwell_compat as bc
 import pytest
 import torch
 from patching_models import (
@@ -19,8 +20,6 @@ from patching_models import (
     twin,
 )
 from torch import nn
-
-import blackwell_compat as bc
 
 
 def patched_pair():

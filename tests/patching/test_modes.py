@@ -11,14 +11,13 @@ import logging
 import pickle
 import threading
 
+import blackwell_compat as bc
 import pytest
 import torch
+from blackwell_compat.patching import modes, moving, patch, rules
 from patching_models import Mixed, close, mixed_input, snapshot
 from torch import nn
 from torch.utils import _pytree as pytree
-
-import blackwell_compat as bc
-from blackwell_compat.patching import modes, moving, patch, rules
 
 
 class Card(torch.Tensor):

@@ -6,13 +6,12 @@ import builtins
 import json
 import logging
 
+import blackwell_compat as bc
 import pytest
 import torch
 import torch.nn.functional as F
 from patching_models import Mixed, Resampler, Vocoder, snapshot
 from torch import nn
-
-import blackwell_compat as bc
 
 
 def test_every_module_with_weights_is_listed_once():
@@ -93,9 +92,7 @@ class LinearAsMethod(nn.Module):
 
 
 def test_functional_calls_are_listed():
-    model = nn.ModuleDict(
-        {"a": Resampler(), "b": Method(), "c": Imported(), "d": Innocent(), "e": LinearAsMethod()}
-    )
+    model = nn.ModuleDict({"a": Resampler(), "b": Method(), "c": Imported(), "d": Innocent(), "e": LinearAsMethod()})
     found = {line.name: line.calls for line in bc.patch_model(model).functional}
     assert found == {
         "a": ("F.conv1d", "torch.stft"),

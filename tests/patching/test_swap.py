@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import blackwell_compat as bc
 import pytest
 import torch
 import torch.nn.functional as F
+from blackwell_compat.patching.layers import CompatConv1d, CompatConvTranspose1d, CompatLinear
 from patching_models import (
     CausalConv1d,
     Counted,
@@ -20,9 +22,6 @@ from patching_models import (
     twin,
 )
 from torch import nn
-
-import blackwell_compat as bc
-from blackwell_compat.patching.layers import CompatConv1d, CompatConvTranspose1d, CompatLinear
 
 torch.manual_seed(0)
 
@@ -202,7 +201,10 @@ LEFT_ALONE = {
     "meta": (lambda: nn.Linear(4, 4, device="meta"), "meta device"),
     "complex": (lambda: nn.Linear(4, 4, dtype=torch.complex64), "complex"),
     "float8": (lambda: nn.Linear(4, 4).to(torch.float8_e4m3fn), "float8"),
-    "spectral_norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), "computed at each call by _Spec"),
+    "spectral_norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+        "computed at each call by _Spec",
+    ),
     "old spectral_norm": (lambda: nn.utils.spectral_norm(nn.Linear(4, 4)), "weight is not a parameter"),
     "layer norm": (lambda: nn.LayerNorm(4), "no replacement for this class"),
     "conv2d": (lambda: nn.Conv2d(4, 4, 3), "no replacement for this class"),

@@ -7,13 +7,12 @@ import io
 import pickle
 import warnings
 
+import blackwell_compat as bc
 import pytest
 import torch
 from patching_models import CausalConv1d, Counted, Vocoder, close, snapshot
 from torch import nn
 from torch.nn.utils import parametrize
-
-import blackwell_compat as bc
 
 
 def hook(layer):
@@ -173,10 +172,14 @@ def test_copies_get_none_of_it(form):
         for p in g_and_v(plain):
             p.mul_(2)
     same(other, plain, x)
-    owner = other.parametrizations.weight if form == "parametrization" else next(iter(other._forward_pre_hooks.values()))
+    owner = (
+        other.parametrizations.weight if form == "parametrization" else next(iter(other._forward_pre_hooks.values()))
+    )
     owner.__dict__["_compat_folded"]._entry = None
     again = copy.deepcopy(other)
-    owner = again.parametrizations.weight if form == "parametrization" else next(iter(again._forward_pre_hooks.values()))
+    owner = (
+        again.parametrizations.weight if form == "parametrization" else next(iter(again._forward_pre_hooks.values()))
+    )
     assert owner.__dict__["_compat_folded"]._entry is None
 
 
@@ -242,7 +245,9 @@ def test_pickle_of_the_hook_form_and_what_torch_says_to_the_other():
     assert type(loaded) is type(layer)
     same(loaded, plain, x)
     layer, _, _ = pair("parametrization")
-    with pytest.raises(RuntimeError, match="Serialization of parametrized modules is only supported through state_dict"):
+    with pytest.raises(
+        RuntimeError, match="Serialization of parametrized modules is only supported through state_dict"
+    ):
         torch.save(layer, io.BytesIO())
 
 
