@@ -69,7 +69,7 @@ class ResBlock(nn.Module):
         self.convs2 = nn.ModuleList(wrap(nn.Conv1d(channels, channels, 3, padding=1)) for _ in (1, 3))
 
     def forward(self, x):
-        for c1, c2 in zip(self.convs1, self.convs2):
+        for c1, c2 in zip(self.convs1, self.convs2):  # noqa: B905  (as it is written there)
             xt = F.leaky_relu(x, 0.1)
             xt = c1(xt)
             xt = c2(F.leaky_relu(xt, 0.1))

@@ -15,7 +15,7 @@ from torch import nn
 def test_a_tensor_gets_exactly_these_strides(shape):
     x = torch.randn(shape)
     y = bc.to_channels_last_1d(x)
-    n, c, length = shape
+    _, c, length = shape
     assert y.shape == x.shape
     if x.numel():
         assert y.stride() == (c * length, 1, c)

@@ -213,6 +213,26 @@ def test_torch_compile_of_a_vocoder_in_one_graph(form):
     close(got, want, layers=12)
 
 
+def test_patching_what_is_compiled_already():
+    torch.manual_seed(0)
+    model = Mixed()
+    want = model(mixed_input())
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager")
+    close(compiled(mixed_input()), want)
+    assert len(bc.patch_model(compiled).patched) == 5
+    close(compiled(mixed_input()), want)
+    bc.unpatch_model(compiled)
+    close(compiled(mixed_input()), want)
+
+
+def test_torch_export():
+    model, plain = patched_pair()
+    exported = torch.export.export(model, (mixed_input(),))
+    close(exported.module()(mixed_input()), plain(mixed_input()))
+    assert "blackwell_compat" in str(exported.graph)
+
+
 def test_torch_compile_of_subclasses_in_one_graph():
     torch.manual_seed(0)
     model = nn.Sequential(LoRACompatibleLinear(4, 6, lora_layer=nn.Linear(4, 6)), nn.Linear(6, 6))

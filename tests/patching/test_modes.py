@@ -1,7 +1,7 @@
 """Which mode is taken and why, a model that moves to the CPU, and a model that is never left half changed.
 
-There is no card here. `Card` is a tensor that says it is on cuda:0 and refuses to compute there, as on a card that the wheel
-has no kernels for; copies work.
+There is no card here. `Card` is a tensor that says it is on cuda:0 and refuses to compute there, as on a card that the
+wheel has no kernels for; copies work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import blackwell_compat as bc
 import pytest
 import torch
 from blackwell_compat.patching import modes, moving, patch, rules
-from patching_models import Mixed, close, mixed_input, snapshot
+from patching_models import Mixed, Vocoder, close, mixed_input, snapshot
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -335,6 +335,39 @@ def test_patched_inside_patched_leaves_the_outer_one():
         with bc.patched(model):
             assert snapshot(model) != outer
         assert snapshot(model) == outer
+
+
+def test_patched_inside_patched_takes_its_channels_last_and_its_move_back(on_card, monkeypatch):
+    model = Vocoder()
+    with bc.patched(model, include="conv_p*"):
+        outer = snapshot(model)
+        with bc.patched(model) as report:
+            assert report.channels_last == [""]
+        assert snapshot(model) == outer
+    monkeypatch.setattr(modes, "probe", lambda device: {})
+    model = on_card(Returns())
+    with bc.patched(model, mode="native"):
+        with bc.patched(model, mode="cpu"):
+            assert type(model.lin.weight) is not Card
+        assert type(model.lin.weight) is Card
+        assert not model._forward_hooks
+
+
+def test_native_after_a_move_wants_unpatch_model_first(on_card):
+    model = on_card(Returns())
+    bc.patch_model(model, "cpu")
+    with pytest.raises(bc.NotAvailable, match="an earlier call moved the model to the CPU; call unpatch_model first"):
+        bc.patch_model(model, "native")
+    report = bc.patch_model(model)
+    assert (report.mode, report.moved_bytes) == ("cpu", 0)
+
+
+def test_dry_run_of_a_move_says_the_same(on_card):
+    model = on_card(Returns())
+    before = snapshot(model)
+    dry = bc.patch_model(model, "cpu", dry_run=True)
+    assert snapshot(model) == before
+    assert {**dry.to_dict(), "dry_run": False} == bc.patch_model(model, "cpu").to_dict()
 
 
 def test_the_card_of_these_tests_behaves_like_one():

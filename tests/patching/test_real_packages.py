@@ -30,7 +30,8 @@ from transformers.pytorch_utils import Conv1D
 def vits_config(**more):
     return VitsConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32, flow_size=32, spectrogram_bins=65,
-        upsample_initial_channel=64, duration_predictor_filter_channels=32, depth_separable_num_layers=2,
+        upsample_initial_channel=64, upsample_rates=[4, 2], upsample_kernel_sizes=[8, 4],
+        duration_predictor_filter_channels=32, depth_separable_num_layers=2,
         prior_encoder_num_flows=2, prior_encoder_num_wavenet_layers=2, posterior_encoder_num_wavenet_layers=2, **more,
     )  # fmt: skip
 
@@ -71,8 +72,8 @@ def bert():
     return BertModel(config), lambda model: model(tokens(100)).last_hidden_state
 
 
-# VITS: its random flows and decoder make the roundings of the encoder larger, up to 1e-4 seen on a waveform of -1 to 1; its
-# decoder by itself is compared below, as closely as the others
+# VITS: its random flows and decoder make the roundings of the encoder larger, up to 1e-4 seen on a waveform of -1 to 1;
+# its decoder by itself is compared below, as closely as the others
 LAYERS = {"vits": 400, "gpt2": 4, "wav2vec2": 8, "bert": 4}
 MODELS = {"vits": vits, "gpt2": gpt2, "wav2vec2": wav2vec2, "bert": bert}
 

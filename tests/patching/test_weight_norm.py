@@ -160,27 +160,27 @@ def test_a_kept_weight_that_somebody_changed_is_made_again(form, monkeypatch):
     same(layer, plain, x)
 
 
+def kept(layer):
+    """What is kept with the layer, None where nothing is."""
+    owner = layer.parametrizations.weight if hasattr(layer, "parametrizations") else None
+    owner = owner if owner is not None else next(iter(layer._forward_pre_hooks.values()))
+    return owner.__dict__["_compat_folded"]._entry
+
+
 @both_forms
 def test_copies_get_none_of_it(form):
     layer, plain, x = pair(form)
     with torch.no_grad():
         layer(x)
+    assert kept(layer) is not None
     other = copy.deepcopy(layer)
+    assert kept(other) is None
+    if form == "hook":
+        assert kept(pickle.loads(pickle.dumps(layer))) is None
     with torch.no_grad():
-        for p in g_and_v(other):
-            p.mul_(2)
-        for p in g_and_v(plain):
+        for p in (*g_and_v(other), *g_and_v(plain)):
             p.mul_(2)
     same(other, plain, x)
-    owner = (
-        other.parametrizations.weight if form == "parametrization" else next(iter(other._forward_pre_hooks.values()))
-    )
-    owner.__dict__["_compat_folded"]._entry = None
-    again = copy.deepcopy(other)
-    owner = (
-        again.parametrizations.weight if form == "parametrization" else next(iter(again._forward_pre_hooks.values()))
-    )
-    assert owner.__dict__["_compat_folded"]._entry is None
 
 
 @both_forms

@@ -108,8 +108,10 @@ def weight_norm_hooks(module: nn.Module) -> list[WeightNorm]:
 
 def weight_parametrization(module: nn.Module) -> ParametrizationList | None:
     """What computes `weight`, where it is parametrized."""
-    lists = module._modules.get("parametrizations")
-    found = lists._modules.get("weight") if lists is not None else None
+    if "parametrizations" not in module._modules:  # a scripted module's table has no get()
+        return None
+    lists: Any = module._modules["parametrizations"]
+    found = lists._modules["weight"] if "weight" in lists._modules else None
     return found if isinstance(found, ParametrizationList) else None
 
 

@@ -185,12 +185,15 @@ def _is_blind(module: nn.Module, swapped: Callable[[nn.Module], bool]) -> bool:
 def vocoders(model: nn.Module, swapped: Callable[[nn.Module], bool]) -> list[tuple[str, nn.Module]]:
     """The outermost modules with a ConvTranspose1d that are blind to strides; `swapped` says which layers are ours."""
     found: list[tuple[str, nn.Module]] = []
-    edges = [(parent, child) for parent in model.modules() for child in parent.children()]
     inside: set[int] = set()
+    kind = {id(m): base_of(type(m)) for m in model.modules()}
+    if nn.ConvTranspose1d not in kind.values():
+        return found
+    edges = [(parent, child) for parent in model.modules() for child in parent.children()]
     for name, module in model.named_modules():
-        if id(module) in inside or base_of(type(module)) is not None or isinstance(module, nn.ModuleList):
+        if id(module) in inside or kind[id(module)] is not None or isinstance(module, nn.ModuleList):
             continue
-        kinds = [base_of(type(m)) for m in module.modules()]
+        kinds = {kind[id(m)] for m in module.modules()}
         if nn.ConvTranspose1d not in kinds or nn.Conv1d not in kinds or not _is_blind(module, swapped):
             continue
         within = {id(m) for m in module.modules()}
