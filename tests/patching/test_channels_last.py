@@ -254,12 +254,18 @@ class WithFunctional(Base):
 
 
 class LayerOrNot(Base):
-    """A name that stands for a layer in one branch and for something else in the other."""
+    """A name that stood for a layer and then for something else."""
 
-    def forward(self, x):
-        layer = self.pre
-        layer = x.view
-        return self.up(self.pre(layer(x.shape)))
+    def __init__(self):
+        super().__init__()
+        self.more = nn.ModuleList([nn.Conv1d(6, 6, 3)])
+
+    def forward(self, x, function=None):
+        x = self.pre(x)
+        for layer in self.more:
+            layer = function
+            x = layer(x)
+        return self.up(x)
 
 
 NOT = [Views, Method, Pads, Sliced, Shadow, Property, Attention, OwnCall, NoUpsampling, WithFunctional, LayerOrNot]

@@ -170,6 +170,13 @@ class Registered(nn.Linear):
         super().__init_subclass__(**kwargs)
 
 
+class Frozen(nn.Linear):
+    def __setattr__(self, name, value):
+        if name == "__class__":
+            raise AttributeError("frozen")
+        super().__setattr__(name, value)
+
+
 class TwoLevelsFunctional(FunctionalLinear):
     def forward(self, x):
         return super().forward(x) + 1
@@ -196,6 +203,7 @@ LEFT_ALONE = {
     "by name": (lambda: ByName(4, 4), "own forward calls functional Linear"),
     "conv forward": (lambda: OwnConvForward(4, 4, 3), "has its own _conv_forward"),
     "init_subclass": (lambda: Registered(4, 4), "cannot be subclassed"),
+    "frozen": (lambda: Frozen(4, 4), "cannot be subclassed: frozen"),
     "lazy": (lambda: nn.LazyLinear(4), "not initialised yet"),
     "lazy conv": (lambda: nn.LazyConv1d(4, 3), "not initialised yet"),
     "lazy up": (lambda: nn.LazyConvTranspose1d(4, 3), "not initialised yet"),

@@ -237,6 +237,35 @@ def test_weight_norm_added_after_patching(form, monkeypatch):
     assert cls is CausalConv1d
 
 
+def test_one_of_two_parametrizations_removed_after_patching():
+    torch.manual_seed(1)
+    layer = parametrization(nn.Conv1d(4, 6, 3))
+    parametrize.register_parametrization(layer, "bias", nn.Softplus())
+    x = torch.randn(2, 4, 11)
+    with torch.no_grad():
+        want = layer(x)
+        bc.patch_model(layer)
+        close(layer(x), want)
+        parametrize.remove_parametrizations(layer, "bias")
+        close(layer(x), want)
+        bc.unpatch_model(layer)
+        close(layer(x), want)
+    assert isinstance(layer.bias, nn.Parameter)
+    parametrize.remove_parametrizations(layer, "weight")
+    assert type(layer) is nn.Conv1d
+
+
+@both_forms
+def test_a_trace_computes_the_weight(form):
+    layer, plain, x = pair(form)
+    with torch.no_grad():
+        layer(x)
+        traced = torch.jit.trace(layer, x)
+        for p in (*g_and_v(layer), *g_and_v(plain)):
+            p.add_(1)
+        close(traced(x), plain(x))
+
+
 def test_pickle_of_the_hook_form_and_what_torch_says_to_the_other():
     layer, plain, x = pair("hook")
     with torch.no_grad():
