@@ -27,7 +27,7 @@ def test_every_module_with_weights_is_listed_once():
     assert line.bytes == (12 * 16 + 16) * 4
     causal = next(line for line in report.modules if line.name == "causal")
     assert causal.cls == "CausalConv1d"
-    assert "a Conv1d with its own code, which is kept" in causal.reason
+    assert "a Conv1d with its own forward, which is kept" in causal.reason
     assert report.modules[-2].provider == "torch"
 
 

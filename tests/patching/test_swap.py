@@ -270,8 +270,21 @@ def test_multihead_attention_computes_the_same_and_the_report_says_how():
     assert report.patched == ["out_proj"]
     assert "without calling forward" in report.modules[-1].reason
     assert "F.multi_head_attention_forward" in report.left_alone[""]
+    assert [(line.name, line.calls) for line in report.functional] == [("", ("F.multi_head_attention_forward",))]
     bc.unpatch_model(layer)
     assert type(layer.out_proj) is nn.modules.linear.NonDynamicallyQuantizableLinear
+
+
+def test_the_fast_path_of_a_transformer_layer_is_listed():
+    torch.manual_seed(0)
+    layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.randn(2, 5, 8)
+    want = layer(x)
+    report = bc.patch_model(layer)
+    assert report.patched == ["self_attn.out_proj", "linear1", "linear2"]
+    assert "torch._transformer_encoder_layer_fwd (in eval mode)" in report.functional[0].calls
+    close(layer(x), want)  # with gradients: through the layers
+    with torch.no_grad():
+        close(layer(x), want)  # past them
 
 
 def test_filter_include_exclude():

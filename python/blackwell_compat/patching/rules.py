@@ -120,18 +120,20 @@ def _swapped(module: nn.Module) -> tuple[type[nn.Module], str]:
         if is_quantized(module):
             raise Unsupported("quantized: its weights are packed already")
         raise Unsupported("no replacement for this class; left to the dispatcher")
-    for t in weight_tensors(module):
+    weights = weight_tensors(module)
+    for t in weights:
         _check_tensor(t)
     if "forward" in vars(module):
         raise Unsupported("forward is replaced on the object itself; reached by the dispatcher only")
     new = swapped_class(module)
     cls = user_class(module)
-    reason = "weights packed once"
+    packed = _C.onednn_version is not None and weights[-1].dtype is not torch.float64
+    reason = "weights packed once" if packed else "computed by ATen"
     if weight_norm_hooks(module) or weight_parametrization(module) is not None:
         reason += "; weight_norm folded while nobody wants its gradient"
     base = base_of(cls)
-    if cls is not base and base is not None:
-        reason += f"; a {base.__name__} with its own code, which is kept"
+    if base is not None and cls.forward is not base.forward:
+        reason += f"; a {base.__name__} with its own forward, which is kept"
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         reason += "; nn.MultiheadAttention uses the weight without calling forward"
     return new, reason
