@@ -1,7 +1,8 @@
 """Print `library;include` of the oneDNN that the wheels brought, either part empty where it is missing.
 
-The library is onednn-cpu-gomp (3.2, OpenMP). The headers are those of onednn-devel where it is installed (with --no-deps:
-it asks for a SYCL build of the library, which would overwrite this one), else those that torch ships, argument 1.
+The library is onednn-cpu-gomp (3.2, OpenMP). The headers are those of onednn-devel where it is installed (with
+--no-deps: it asks for a SYCL build of the library, which would overwrite this one), else those that torch ships,
+argument 1.
 """
 
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 
 def folder_of(package: str, name: str) -> Path | None:
-    """Where `package` installed the file `name`; pip's isolated environment is seen first, then this interpreter's own."""
+    """Where `package` installed the file `name`; pip's isolated environment is seen first, then the target's."""
     for distribution in metadata.distributions(name=package):
         for file in distribution.files or []:
             if file.name == name:
