@@ -5,5 +5,25 @@ from blackwell_compat.doctor import doctor, stats
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
 from blackwell_compat.ops.linear import compat_linear
+from blackwell_compat.patching import (
+    NotAvailable,
+    PatchReport,
+    patch_model,
+    patched,
+    to_channels_last_1d,
+    unpatch_model,
+)
 
-__all__ = ["compat_conv1d", "compat_conv_transpose1d", "compat_linear", "doctor", "stats"]
+__all__ = [
+    "NotAvailable",
+    "PatchReport",
+    "compat_conv1d",
+    "compat_conv_transpose1d",
+    "compat_linear",
+    "doctor",
+    "patch_model",
+    "patched",
+    "stats",
+    "to_channels_last_1d",
+    "unpatch_model",
+]

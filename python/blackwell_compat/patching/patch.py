@@ -1,0 +1,228 @@
+"""patch_model, unpatch_model and patched: plan, change, and put back on any error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.weight_norm import WeightNorm
+
+from blackwell_compat import _C
+from blackwell_compat.patching import channels_last, moving
+from blackwell_compat.patching.classes import is_patched, original_class
+from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
+from blackwell_compat.patching.modes import NotAvailable, candidates, device_of
+from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
+from blackwell_compat.patching.rules import Filter, Pattern, Selection, Verdict, patterns, provider, user_class, verdict
+from blackwell_compat.patching.source import functional_calls
+from blackwell_compat.patching.vocoder import vocoders
+
+log = logging.getLogger("blackwell_compat")
+Plan = list[tuple[str, nn.Module, Verdict]]
+Undo = list[Callable[[], object]]
+
+
+def patch_model(
+    model: nn.Module,
+    mode: str = "auto",
+    *,
+    filter_fn: Filter | None = None,
+    include: Pattern | Iterable[Pattern] | None = None,
+    exclude: Pattern | Iterable[Pattern] | None = None,
+    dry_run: bool = False,
+    free_original: bool = False,
+) -> PatchReport:
+    """Lets the Linear, Conv1d and ConvTranspose1d layers of a model run on this package's ops, in place.
+
+    Each layer stays the object it is and only gets another class, so parameters, buffers, hooks, tied weights and the
+    keys of state_dict stay. Subclasses keep their own forward. A second call changes only what is not patched yet.
+
+    Args:
+        model: any module, on the CPU or on a card.
+        mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "cpu" everything on the CPU: a model
+            on a card moves there, its inputs move in and its outputs back by themselves; "auto" native where the card
+            works, else cpu. "kernel" and "hybrid" are not part of this version.
+        filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
+        include, exclude: names of layers: fnmatch patterns (of the whole name) or compiled regexes (searched for).
+        dry_run: change nothing, only report what would be done.
+        free_original: keep weights in packed form only. Not part of this version.
+    Returns:
+        PatchReport: what runs where, and why; print it.
+    Raises:
+        NotAvailable: the mode or option cannot be had; the message says why. The model is as it was.
+        ValueError: no such mode. TypeError: `model` is no nn.Module, or a pattern is no pattern.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"patch_model: model must be a torch.nn.Module, got {type(model).__name__}")
+    selection = Selection(filter_fn, patterns("include", include), patterns("exclude", exclude) or ())
+    tries = candidates(mode, model)
+    if free_original:
+        raise NotAvailable("free_original=True: this version cannot keep weights in packed form only")
+    before: BaseException | None = None
+    for chosen, why in tries:
+        undo: Undo = []
+        try:
+            why_now = why if before is None else f"{why}: {before}"
+            return _attempt(model, mode, chosen, why_now, selection, dry_run, undo)
+        except BaseException as error:
+            for step in reversed(undo):
+                step()
+            if (chosen, why) == tries[-1] or not isinstance(error, Exception):
+                raise
+            following = tries[tries.index((chosen, why)) + 1][0]
+            log.warning("patch_model: mode %s raised (%s); the model is restored, trying %s", chosen, error, following)
+            before = error
+    raise AssertionError("candidates gave no mode")
+
+
+def _attempt(
+    model: nn.Module, requested: str, mode: str, why: str, selection: Selection, dry_run: bool, undo: Undo
+) -> PatchReport:
+    plan: Plan = [(name, module, verdict(name, module, selection)) for name, module in model.named_modules()]
+    report = _report(model, plan, requested, mode, why, dry_run)
+    ours = {id(module) for _, module, v in plan if v.patched}
+    blind = vocoders(model, lambda m: id(m) in ours)
+    report.channels_last = [name for name, _ in blind]
+    if dry_run:
+        return report
+    if requested == "auto" and mode == "cpu" and device_of(model).type != "cpu":
+        log.warning("patch_model: mode cpu: %s", why)
+    _remember(model, mode, report, undo)
+    for _, module, v in plan:
+        if v.patched:
+            _swap(module, v.new_class, undo)
+    for _, module in blind:
+        undo.append(_marks(module))
+        channels_last.mark(module)
+    return report
+
+
+def _remember(model: nn.Module, mode: str, report: PatchReport, undo: Undo) -> None:
+    """Notes the mode on the model and moves it, where it has to."""
+    state = vars(model).get("_compat_root")
+    if state is None:
+        state = vars(model)["_compat_root"] = moving.RootState(mode)
+        undo.append(lambda: vars(model).pop("_compat_root", None))
+    if mode == "cpu" and device_of(model).type != "cpu":
+        undo.append(lambda: moving.move_back(model, state))
+        report.moved_bytes = moving.move_to_cpu(model, state)
+        undo.append(lambda: moving.drop_moving_hooks(model))
+        moving.add_hooks(model)
+
+
+def _swap(module: nn.Module, new_class: type[nn.Module] | None, undo: Undo) -> None:
+    for hook in weight_norm_hooks(module):
+        if type(hook) is WeightNorm:
+            undo.append(lambda hook=hook: _restore_hook(hook))  # type: ignore[misc]
+            hook.__class__ = CompatWeightNorm
+    if new_class is not None:
+        before = type(module)
+        undo.append(lambda: setattr(module, "__class__", before))
+        module.__class__ = new_class
+
+
+def _restore_hook(hook: Any) -> None:
+    hook.__class__ = WeightNorm
+    vars(hook).pop("_compat_folded", None)
+
+
+def _marks(root: nn.Module) -> Callable[[], None]:
+    """What takes back the marks that channels_last.mark is about to set, and no older ones."""
+    fresh = [m for m in root.modules() if "_compat_channels_last" not in vars(m)]
+    hooked = channels_last.is_marked(root)
+
+    def undo() -> None:
+        for module in fresh:
+            vars(module).pop("_compat_channels_last", None)
+        if not hooked:
+            channels_last.drop_hooks(root, channels_last.ContiguousOutput)
+
+    return undo
+
+
+def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, dry_run: bool) -> PatchReport:
+    state = vars(model).get("_compat_root")
+    if state is not None:
+        why += f"; already patched before, in mode {state.mode}"
+    report = PatchReport(mode, requested, why, str(device_of(model)), torch.__version__, _C.onednn_version, dry_run)
+    names: dict[int, str] = {}  # of the modules that hold each parameter first
+    for name, module, v in plan:
+        if "parametrizations" in name.split("."):  # their tensors count with the layer that they are for
+            continue
+        own = list(module.parameters(recurse=False))
+        if "parametrizations" in module._modules:
+            own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
+        if own or v.patched:
+            runs = provider(module, v.patched, mode == "cpu")
+            reason = v.reason
+            if v.patched and runs == "torch":
+                reason += f"; on {report.device} PyTorch's kernels run, ours where a CPU tensor comes in"
+            tied = next((names[id(p)] for p in own if id(p) in names), None)
+            if tied is not None:
+                reason += f"; parameters shared with {tied}"
+            for p in own:
+                names.setdefault(id(p), name or "(root)")
+            size = sum(p.numel() * p.element_size() for p in own if not nn.parameter.is_lazy(p))
+            report.modules.append(ModuleLine(name, user_class(module).__name__, runs, reason, size, v.patched))
+        calls = functional_calls(user_class(module))  # type: ignore[arg-type]
+        if calls:
+            report.functional.append(FunctionalLine(name, user_class(module).__name__, calls))
+    return report
+
+
+def _restore(module: nn.Module) -> None:
+    """Takes everything of ours off one module."""
+    original = original_class(module)
+    if original is not None:
+        module.__class__ = original
+    for hook in weight_norm_hooks(module):
+        if type(hook) is CompatWeightNorm:
+            _restore_hook(hook)
+    parametrization = weight_parametrization(module)
+    if parametrization is not None:
+        vars(parametrization).pop("_compat_folded", None)
+    channels_last.unmark(module)
+    state = vars(module).pop("_compat_root", None)
+    if state is not None:
+        moving.drop_moving_hooks(module)
+        moving.move_back(module, state)
+
+
+def unpatch_model(model: nn.Module) -> nn.Module:
+    """Gives a patched model back as it was: classes, hooks, devices. Does nothing to an unpatched one.
+
+    Args:
+        model: the model that was patched, a copy of it, or a part.
+    Returns:
+        `model`.
+    Raises:
+        TypeError: `model` is no nn.Module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"unpatch_model: model must be a torch.nn.Module, got {type(model).__name__}")
+    for module in list(model.modules()):
+        _restore(module)
+    return model
+
+
+@contextlib.contextmanager
+def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
+    """`with patched(model) as report:` patches inside the block, and puts back on leaving what was not patched before.
+
+    Args:
+        model, options: as for patch_model.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"patched: model must be a torch.nn.Module, got {type(model).__name__}")
+    older = [m for m in model.modules() if is_patched(m) or "_compat_root" in vars(m)]
+    report = patch_model(model, **options)
+    try:
+        yield report
+    finally:
+        for module in list(model.modules()):
+            if not any(module is m for m in older):
+                _restore(module)
