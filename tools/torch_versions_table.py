@@ -1,4 +1,4 @@
-"""Put the outcome of one test run (argument 1: its log) as a row into a Markdown table (argument 2); exit 1 if it failed."""
+"""Put the outcome of a test run (argument 1: its log) as a row into a Markdown table (argument 2); exit 1 if it failed."""
 
 import datetime
 import re
@@ -9,8 +9,8 @@ import torch
 
 HEAD = """# Releases of torch that this package was built and tested against
 
-Made by `tools/check_torch.sh VERSION`: the wheel that PyPI has for Linux x86_64, the package built from source against it,
-and `tests/` on the CPU. "not built" and "did not run" mean what they say.
+Made by `tools/check_torch.sh VERSION`: the wheel that PyPI has for Linux x86_64, the package built from source against
+it, and `tests/` on the CPU. "not built" and "did not run" mean what they say.
 
 | torch | CUDA of the wheel | ABI of std::string | Python | passed | failed | skipped | date |
 | --- | --- | --- | --- | --- | --- | --- | --- |
