@@ -4,7 +4,9 @@
 #include <ATen/Parallel.h>
 #include <c10/util/irange.h>
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "common/transpose.h"
 
@@ -14,7 +16,7 @@ namespace {
 using dnnl::memory;
 
 constexpr int64_t kBlockBytes = 256 << 10;  // input and output of a block: a quarter of a usual second-level cache
-constexpr int64_t kMaxPositions = 1024, kLayoutPositions = 128;
+constexpr int64_t kMaxPositions = 1024;
 
 // Block lengths come from a grid of about 20 values, so that few primitives serve every signal length.
 int64_t grid_length(int64_t positions) {
@@ -33,7 +35,8 @@ int64_t block_input(const ConvLayer& layer, int64_t positions) {
   return (positions - 1) * layer.stride + (layer.kernel - 1) * layer.dilation + 1;
 }
 
-onednn::Primitive make_primitive(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const memory::desc& weights) {
+dnnl::convolution_forward::primitive_desc describe(const ConvLayer& layer, at::ScalarType dtype, int64_t positions,
+                                                   const memory::desc& weights) {
   const auto type = onednn::data_type(dtype);
   dnnl::post_ops ops;
   onednn::append_activation(ops, layer.act);
@@ -45,12 +48,20 @@ onednn::Primitive make_primitive(const ConvLayer& layer, at::ScalarType dtype, i
   const memory::desc bias = layer.bias ? memory::desc({layer.c_out}, type, memory::format_tag::x) : memory::desc();
   const memory::dims strides{layer.stride}, dilates{layer.dilation - 1}, no_padding{0};
   const onednn::OneThread one_thread;
-  const dnnl::convolution_forward::primitive_desc pd(onednn::engine(), dnnl::prop_kind::forward_inference,
-                                                     dnnl::algorithm::convolution_direct, src, weights, bias, dst, strides,
-                                                     dilates, no_padding, no_padding, attr);
-  const bool reference = std::string(pd.impl_info_str()).find("ref") != std::string::npos;
-  return {dnnl::convolution_forward(pd), pd.src_desc(), reference ? memory::desc() : pd.weights_desc(), bias, pd.dst_desc(),
-          pd.scratchpad_desc()};
+  return dnnl::convolution_forward::primitive_desc(onednn::engine(), dnnl::prop_kind::forward_inference,
+                                                   dnnl::algorithm::convolution_direct, src, weights, bias, dst, strides, dilates,
+                                                   no_padding, no_padding, attr);
+}
+
+bool is_reference(const dnnl::convolution_forward::primitive_desc& pd) {
+  return std::string(pd.impl_info_str()).find("ref") != std::string::npos;
+}
+
+onednn::Primitive make_primitive(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const memory::desc& weights) {
+  const auto pd = describe(layer, dtype, positions, weights);
+  const memory::desc bias = layer.bias ? pd.bias_desc() : memory::desc();
+  const memory::desc packed = is_reference(pd) ? memory::desc() : pd.weights_desc();
+  return {dnnl::convolution_forward(pd), pd.src_desc(), packed, bias, pd.dst_desc(), pd.scratchpad_desc()};
 }
 
 memory::dims weight_dims(const ConvLayer& layer) {
@@ -73,6 +84,44 @@ std::shared_ptr<const onednn::Primitive> primitive_for(const ConvLayer& layer, a
                            static_cast<int64_t>(dtype),
                            positions};
   return onednn::primitives().get(key, [&] { return make_primitive(layer, dtype, positions, weights); });
+}
+
+// oneDNN prefers a layout of the weights for each block length, and where it is given another one it may compute a hundred
+// times slower (its "ref" implementation). This layout is fast for the longest block and for most others; empty where oneDNN
+// has nothing but "ref".
+memory::desc common_layout(const ConvLayer& layer, at::ScalarType dtype, const memory::desc& any) {
+  std::vector<int64_t> lengths;
+  for (int64_t length = 16; length <= longest_block(layer); length = grid_length(length + 1)) lengths.push_back(length);
+  const auto refused = [&](const memory::desc& layout) {
+    return std::count_if(lengths.begin(), lengths.end(),
+                         [&](int64_t length) { return is_reference(describe(layer, dtype, length, layout)); });
+  };
+  memory::desc best;
+  int64_t least = lengths.size();
+  std::vector<memory::desc> tried;
+  for (auto length = lengths.rbegin(); length != lengths.rend() && least > 0; ++length) {
+    const auto pd = describe(layer, dtype, *length, any);
+    if (is_reference(pd)) return {};
+    const memory::desc layout = pd.weights_desc();
+    if (std::find(tried.begin(), tried.end(), layout) != tried.end()) continue;
+    tried.push_back(layout);
+    if (is_reference(describe(layer, dtype, lengths.back(), layout))) continue;
+    const int64_t count = refused(layout);
+    if (count < least) best = layout, least = count;
+  }
+  return best;
+}
+
+// The primitive for the shortest block of at least `positions` that the layout of `weights` is fast for, and its length.
+std::pair<std::shared_ptr<const onednn::Primitive>, int64_t> fast_primitive(const ConvLayer& layer, at::ScalarType dtype,
+                                                                            int64_t positions, const memory::desc& weights) {
+  int64_t length = grid_length(positions);
+  auto primitive = primitive_for(layer, dtype, length, weights);
+  while (primitive->weights.is_zero() && length < longest_block(layer)) {
+    length = grid_length(length + 1);
+    primitive = primitive_for(layer, dtype, length, weights);
+  }
+  return {primitive, length};
 }
 
 #if defined(__x86_64__)
@@ -231,10 +280,9 @@ void run(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, con
       const int64_t row_begin = std::clamp<int64_t>(span_begin * u - s.skip_rows, 0, l_out);
       const int64_t row_end = std::clamp<int64_t>(span_end * u - s.skip_rows, 0, l_out);
       for (int64_t done = span_begin; done < span_end;) {
-        const int64_t count = grid_length(std::min(block, span_end - done));
+        const auto [primitive, count] = fast_primitive(layer, dtype, std::min(block, span_end - done), weight.desc);
         // The last block is moved back into the span where it would reach over its end
         const int64_t begin = std::max(span_begin, std::min(done, span_end - count));
-        const auto primitive = primitive_for(layer, dtype, count, weight.desc);
         const int64_t row = begin * u - s.skip_rows;
         Work* source = gather(n, begin * layer.stride - s.pad_left, block_input(layer, count));
         Work* target = scatter.target(n, row, count, row_begin, row_end);
@@ -265,9 +313,9 @@ Packed pack_conv(const at::Tensor& weight, const ConvLayer& layer, at::ScalarTyp
   const memory::dims dims = weight_dims(layer);
   const auto type = onednn::data_type(dtype);
   const auto plain_tag = layer.groups == 1 ? memory::format_tag::oiw : memory::format_tag::goiw;
-  const auto primitive = make_primitive(layer, dtype, kLayoutPositions, memory::desc(dims, type, memory::format_tag::any));
-  if (primitive.weights.is_zero()) return {};
-  return {onednn::reorder(w, memory::desc(dims, type, plain_tag), primitive.weights), primitive.weights};
+  const memory::desc layout = common_layout(layer, dtype, memory::desc(dims, type, memory::format_tag::any));
+  if (layout.is_zero()) return {};
+  return {onednn::reorder(w, memory::desc(dims, type, plain_tag), layout), layout};
 }
 
 void conv_blocks(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, const at::Tensor& bias,

@@ -84,7 +84,7 @@ class PackCache {
             ++stats_.reused;
             return entry->packed;
           }
-          stats_.bytes -= entry->packed->data.nbytes();
+          stats_.bytes -= entry->packed->bytes();
           storage->entries.erase(entry);
           ++storage->changes;
           storage->last_version = version;
@@ -110,7 +110,7 @@ class PackCache {
       if (entry.layout == layout && entry.version == version) return entry.packed;
     }
     ++stats_.made;
-    stats_.bytes += packed->data.nbytes();
+    stats_.bytes += packed->bytes();
     storage->entries.push_back({layout, version, values, packed});
     return packed;
   }
@@ -147,7 +147,7 @@ class PackCache {
         ++it;
         continue;
       }
-      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.packed->data.nbytes();
+      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.packed->bytes();
       it = storages_.erase(it);
     }
   }

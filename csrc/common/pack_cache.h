@@ -12,6 +12,8 @@ namespace blackwell_compat {
 struct Packed {
   at::Tensor data;  // 1-D bytes, or the plain weight itself where the layout is plain already
   dnnl::memory::desc desc;
+
+  size_t bytes() const { return data.defined() ? data.nbytes() : 0; }  // both are empty where oneDNN has no fast kernel
 };
 
 // What distinguishes two packings of one weight: the op, groups, compute dtype, and whatever else fixes the layout.
