@@ -4,7 +4,7 @@
 
 namespace blackwell_compat {
 
-// to[c * to_stride + r] = from[r * from_stride + c] for r < rows, c < columns; Element is 4 or 2 bytes wide.
+// to[c * to_stride + r] = from[r * from_stride + c] for r < rows, c < columns; Element is 8, 4 or 2 bytes wide.
 template <typename Element>
 void transpose(const Element* from, int64_t from_stride, int64_t rows, int64_t columns, Element* to, int64_t to_stride);
 

@@ -4,7 +4,9 @@ from blackwell_compat import _load  # noqa: F401  (first: it loads torch's libra
 from blackwell_compat.doctor import doctor, stats
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
+from blackwell_compat.ops.istft import istft_fp32
 from blackwell_compat.ops.linear import compat_linear
+from blackwell_compat.ops.stft import stft_fp32
 from blackwell_compat.patching import (
     NotAvailable,
     PatchReport,
@@ -21,9 +23,11 @@ __all__ = [
     "compat_conv_transpose1d",
     "compat_linear",
     "doctor",
+    "istft_fp32",
     "patch_model",
     "patched",
     "stats",
+    "stft_fp32",
     "to_channels_last_1d",
     "unpatch_model",
 ]

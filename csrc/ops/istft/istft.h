@@ -1,0 +1,26 @@
+// istft_fp32: the inverse short-time Fourier transform, computed in float32 or above.
+#pragma once
+#include "ops/stft/stft.h"
+
+namespace blackwell_compat {
+
+// The samples that stay of the overlap-added frames: `length` from `start`, counted from the first sample of the first frame.
+struct Trim {
+  int64_t start;
+  c10::SymInt length;
+};
+
+// Frames from spectrum (B, bins, frames), one-sided unless complex, times window (n_fft,), overlap-added: (B, length).
+// The transform has no factor. Zero where no frame reaches. Any device, differentiable.
+Tensor synthesise_aten(const Tensor& spectrum, const Tensor& window, int64_t hop, const Trim& trim, bool complex_output);
+
+// The same for a one-sided spectrum and real window on the CPU. The bins that stand for one frequency, the first and for
+// even n_fft the last, are multiplied by `edge` before. The result is divided by `envelope`, where defined.
+Tensor synthesise_cpu(const Tensor& spectrum, const Tensor& window, int64_t hop, const Trim& trim, double edge,
+                      const Tensor& envelope_window);
+
+// 1 / (the sum of the squared window over the frames) for each sample that `trim` keeps; float64 inside. Throws
+// istft's error where the sum is below 1e-11.
+Tensor inverse_envelope_cpu(const Tensor& window, int64_t hop, int64_t n_frames, const Trim& trim);
+
+}  // namespace blackwell_compat

@@ -1,0 +1,38 @@
+// stft_fp32: the short-time Fourier transform, computed in float32 or above.
+#pragma once
+#include "common/check.h"
+#include "common/dispatch.h"
+
+namespace blackwell_compat {
+
+enum class Pad : int8_t { kConstant, kReflect, kReplicate, kCircular };
+
+// How a signal is cut into frames; frame t begins `pad` samples before sample t * hop of the signal.
+struct Framing {
+  int64_t hop, pad;  // samples
+  Pad mode;          // what stands outside the signal
+  c10::SymInt n_frames;
+};
+
+// The real dtype in which a transform of `input` with `window` is computed: float32, or float64 where one of them is that.
+at::ScalarType spectral_dtype(const Tensor& input, const OptTensor& window);
+
+// The window centred in n_fft samples, ones where none is given, times `scale`; differentiable.
+Tensor full_window(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale, const at::TensorOptions& options);
+
+// The transform of signal (B, L) with window (n_fft,), by ATen's operators: (B, bins, frames). Any device, differentiable.
+Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& framing, bool onesided);
+
+// What analyse_aten does, for a contiguous real signal and window on the CPU and one-sided: (B, frames, bins). The bins that
+// stand for one frequency, the first and for even n_fft the last, are multiplied by `edge`.
+Tensor analyse_cpu(const Tensor& signal, const Tensor& window, const Framing& framing, double edge);
+
+// The same values in the memory order of torch.stft: the bins of a frame lie side by side.
+inline Tensor frames_major(const Tensor& spectrum) { return spectrum.transpose(-1, -2).contiguous().transpose(-1, -2); }
+
+inline Tensor empty_frames_major(const c10::SymInt& batch, const c10::SymInt& bins, const c10::SymInt& frames,
+                                 const at::TensorOptions& options) {
+  return at::empty_symint({batch, frames, bins}, options).transpose(1, 2);
+}
+
+}  // namespace blackwell_compat
