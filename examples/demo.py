@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from pathlib import Path
 
+import blackwell_compat as bc
 import torch
 from rich import print
 from rich.console import Console
 from rich.rule import Rule
-
-sys.path.insert(0, str(Path(__file__).parent))
-warnings.filterwarnings("ignore", category=FutureWarning)  # transformers about torch, not about this
-
-import blackwell_compat as bc
 
 OUT = Path("demo-output")
 
@@ -30,6 +25,7 @@ def what_will_be_used() -> str:
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", category=FutureWarning)  # between transformers and torch
     start = time.perf_counter()
     print(Rule("1. This machine, this wheel"))
     print(str(bc.doctor()))

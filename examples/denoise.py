@@ -26,7 +26,8 @@ WINDOW = torch.hann_window(N_FFT)
 
 def read_wav(path: Path) -> tuple[torch.Tensor, int]:
     with wave.open(str(path)) as file:
-        assert file.getsampwidth() == 2 and file.getnchannels() == 1, "16-bit mono"
+        if (file.getsampwidth(), file.getnchannels()) != (2, 1):
+            raise ValueError(f"{path} must be 16-bit mono")
         samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32)
         return torch.from_numpy(samples / 32768), file.getframerate()
 

@@ -2,8 +2,8 @@
 
     python examples/tts.py [--out demo-output]
 
-The weights are random, so the sound is no speech; sizes, layers and time are those of the real model. With weights of your
-own, `VitsModel.from_pretrained(...)` takes the place of `make_model()`.
+The weights are random, so the sound is no speech; sizes, layers and time are those of the real model. With weights of
+your own, `VitsModel.from_pretrained(...)` takes the place of `make_model()`.
 """
 
 from __future__ import annotations

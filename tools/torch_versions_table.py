@@ -1,4 +1,4 @@
-"""Put the outcome of a test run (argument 1: its log) as a row into a Markdown table (argument 2); exit 1 if it failed."""
+"""Put the outcome of a test run (argument 1: its log) as a row into a Markdown table (2); exit 1 if it failed."""
 
 import datetime
 import re
