@@ -6,13 +6,15 @@ argument 1.
 """
 
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
 
 def folder_of(package: str, name: str) -> Path | None:
     """Where `package` installed the file `name`; pip's isolated environment is seen first, then the target's."""
-    for distribution in metadata.distributions(name=package):
+    paths = sysconfig.get_paths()
+    for distribution in metadata.distributions(name=package, path=[*sys.path, paths["purelib"], paths["platlib"]]):
         for file in distribution.files or []:
             if file.name == name:
                 return Path(str(file.locate())).resolve().parent
