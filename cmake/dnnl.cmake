@@ -36,12 +36,10 @@ endif()
 set(BLACKWELL_COMPAT_HAS_ONEDNN ON)
 add_library(DNNL::dnnl SHARED IMPORTED)
 # The wheel asks for libgomp.so.1. Where torch brings its own copy under another name, ship a oneDNN that asks for that one
-cmake_path(GET TORCH_GOMP FILENAME gomp_name)
-if(TORCH_GOMP AND NOT gomp_name STREQUAL "libgomp.so.1")
-  find_program(PATCHELF patchelf REQUIRED)
+if(TORCH_GOMP_RENAMED)
   set(dnnl_copy "${CMAKE_CURRENT_BINARY_DIR}/libdnnl-torch-openmp.so.3")
   file(COPY_FILE "${dnnl_library}" "${dnnl_copy}" ONLY_IF_DIFFERENT)
-  execute_process(COMMAND "${PATCHELF}" --replace-needed libgomp.so.1 "${gomp_name}"
+  execute_process(COMMAND "${PATCHELF}" --replace-needed libgomp.so.1 "${TORCH_GOMP_RENAMED}"
     --set-soname libdnnl-torch-openmp.so.3 "${dnnl_copy}" COMMAND_ERROR_IS_FATAL ANY)
   set(dnnl_library "${dnnl_copy}")
   install(FILES "${dnnl_copy}" DESTINATION blackwell_compat)

