@@ -35,9 +35,6 @@ inline __attribute__((always_inline)) const typename Lanes<T>::Slot& slot(const 
   return *reinterpret_cast<const typename Lanes<T>::Slot*>(at);
 }
 
-// Sizes up to this are a small matrix product: quicker than a call of the FFT library for each block of frames.
-constexpr int64_t kLargestDirect = 48;
-
 // Frames that the FFT library gets at once: 512 KiB of samples, less where that would make fewer than four blocks. Of the
 // sizes alone, so that the result does not depend on the number of threads.
 inline int64_t block_frames(int64_t n_fft, int64_t n_frames, int64_t sample_bytes) {

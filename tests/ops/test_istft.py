@@ -31,6 +31,8 @@ AWKWARD = [
     (31, 8, 31, False, "random"),
     (34, 9, 34, True, "random"),
     (48, 11, 48, True, "random"),
+    (64, 16, 64, True, "hann"),
+    (96, 24, 96, True, "hann"),
     (257, 64, 257, True, "random"),
 ]
 

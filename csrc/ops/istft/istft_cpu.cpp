@@ -12,6 +12,7 @@
 namespace blackwell_compat {
 namespace {
 
+constexpr int64_t kLargestDirect = 96;  // n_fft: above it the FFT library is quicker
 constexpr int64_t kDirectRows = 128;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

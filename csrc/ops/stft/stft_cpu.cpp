@@ -10,6 +10,8 @@
 namespace blackwell_compat {
 namespace {
 
+constexpr int64_t kLargestDirect = 24;  // n_fft: above it the FFT library is quicker
+
 // Reads a row of a signal as if it were padded.
 template <typename T>
 class Padded {
