@@ -1,4 +1,6 @@
-"""compat_conv1d against F.conv1d: the Conv1d layers of Kokoro, weighted by calls, channels-last-1d and contiguous, float32.
+"""compat_conv1d against F.conv1d: the Conv1d layers of Kokoro, weighted by calls, float32.
+
+Twice: with channels-last-1d input, and contiguous as F.conv1d has it.
 
 Another model of the workloads: bench_conv1d.py MODEL.
 """

@@ -1,4 +1,6 @@
-"""compat_conv_transpose1d against F.conv_transpose1d: the ConvTranspose1d layers of VITS, weighted by calls, channels-last-1d and contiguous, float32.
+"""compat_conv_transpose1d against F.conv_transpose1d: the layers of VITS, weighted by calls, float32.
+
+Twice: with channels-last-1d input, and contiguous as F.conv_transpose1d has it.
 
 Another model of the workloads: bench_conv_transpose1d.py MODEL.
 """

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import reference
 
 SAMPLES = 330_750
-SIZES = [(20, 5), (400, 160), (1024, 256), (2048, 512)]  # n_fft, hop_length
+SIZES = [(n_fft, n_fft // 4) for n_fft in (20, 400, 1024, 2048)]  # n_fft, hop_length
 
 if __name__ == "__main__":
     table = Comparison("stft")

@@ -39,7 +39,7 @@ class Comparison:
     ) -> None:
         """Times both in turn, so that a slow spell hits both; torch runs once more per round to show the noise.
 
-        Rounds are added where calls are short, up to a tenth of a second in all. `weight` is that of the geometric mean.
+        Rounds are added where calls are short, up to a tenth of a second in all. `weight` counts in the geometric mean.
         """
         runs = {"ours": ours, "torch": peer, "again": peer}
         start = time.perf_counter()
