@@ -1,7 +1,7 @@
 """The HiFi-GAN decoder of VITS, 150 frames (92.2 GFLOP): eager, patched, and what else runs it on a CPU.
 
 transformers' VitsConfig() defaults, random weights, weight norm folded, float32, batch 1. Prints milliseconds, the
-ratio eager / each, the largest difference from eager, and the rate of torch's own sgemm, which bounds a plain convolution.
+ratio eager / each, the error against float64, and the rate of torch's own sgemm, which bounds a plain convolution.
 """
 
 import copy
