@@ -139,7 +139,7 @@ def _rebased(cls: type[nn.Module], base: type[nn.Module], extra: dict[str, Any])
     it when the parametrization is removed, so ours has to be below it and not above."""
     drop = ("__dict__", "__weakref__", "_compat_original")
     namespace = {name: value for name, value in vars(cls).items() if name not in drop}
-    return type(cls.__name__, (base,), {**namespace, **extra})
+    return type(f"Parametrized{base.__name__}", (base,), {**namespace, **extra})
 
 
 def swapped_class(module: nn.Module) -> type[nn.Module]:

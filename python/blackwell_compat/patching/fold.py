@@ -65,7 +65,10 @@ def can_keep(g: torch.Tensor, v: torch.Tensor) -> bool:
     if torch.is_grad_enabled() and (g.requires_grad or v.requires_grad):
         return False
     return (
-        type(g) in PLAIN
+        not torch._C._get_tracing_state()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        and type(g) in PLAIN
         and type(v) in PLAIN
         and g.is_cpu
         and v.is_cpu
@@ -74,9 +77,6 @@ def can_keep(g: torch.Tensor, v: torch.Tensor) -> bool:
         and v.is_contiguous()
         and g.numel() > 0
         and v.numel() > 0
-        and forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._get_tracing_state()
     )
 
 
@@ -108,8 +108,10 @@ def weight_norm_hooks(module: nn.Module) -> list[WeightNorm]:
 
 def weight_parametrization(module: nn.Module) -> ParametrizationList | None:
     """What computes `weight`, where it is parametrized."""
-    lists = module._modules.get("parametrizations")
-    found = lists._modules.get("weight") if lists is not None else None
+    if "parametrizations" not in module._modules:  # a scripted module's table has no get()
+        return None
+    lists: Any = module._modules["parametrizations"]
+    found = lists._modules.get("weight")
     return found if isinstance(found, ParametrizationList) else None
 
 

@@ -16,8 +16,8 @@ from blackwell_compat.patching.layout import channels_last_1d
 
 
 def is_ours(input: torch.Tensor) -> bool:
-    """Whether our ops take this input. The rest is PyTorch's: other devices, nested, integer and complex tensors."""
-    return input.is_cpu and input.is_floating_point() and not input.is_nested
+    """Whether our ops take this input. The rest is PyTorch's: other devices, layouts, integers, complex numbers."""
+    return input.is_cpu and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
 class CompatLinear(nn.Linear):

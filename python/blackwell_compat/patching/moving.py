@@ -35,31 +35,37 @@ def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 def _move(table: dict[str, Any], key: str, device: torch.device, done: dict[int, torch.Tensor]) -> None:
     t = table[key]
-    if isinstance(t, nn.Parameter):
-        if t.device != device:
-            t.data = t.data.to(device)  # the object stays: optimizers and tied layers hold it
-            if t.grad is not None:
-                t.grad = t.grad.to(device)
-        return
     if id(t) not in done:
-        done[id(t)] = t.to(device)
-    table[key] = done[id(t)]
+        moved = t.detach().to(device)
+        if isinstance(t, nn.Parameter) and torch._has_compatible_shallow_copy_type(t, moved):
+            t.data = moved  # the object stays: optimizers and tied layers hold it
+            if t.grad is not None:
+                t.grad.data = t.grad.data.to(device)
+            moved = t
+        elif isinstance(t, nn.Parameter):  # as torch.nn.Module.to does it
+            moved = nn.Parameter(moved, t.requires_grad)
+        done[id(t)] = moved
+    if done[id(t)] is not t:
+        table[key] = done[id(t)]
 
 
-def move_to_cpu(model: nn.Module, state: RootState) -> int:
-    """Moves every tensor to the CPU and notes where it was; returns the bytes moved."""
+def bytes_to_move(model: nn.Module) -> int:
+    """What move_to_cpu would move; a tensor that has two names counts once."""
+    seen = {id(t): t for t in (table[key] for _, table, key in _slots(model)) if t.device.type not in ("cpu", "meta")}
+    return sum(t.numel() * t.element_size() for t in seen.values())
+
+
+def move_to_cpu(model: nn.Module, state: RootState) -> None:
+    """Moves every tensor to the CPU and notes where it was."""
     done: dict[int, torch.Tensor] = {}
     kept = []  # the ids in `done` have to stay theirs
-    moved = 0
     for name, table, key in _slots(model):
         t = table[key]
         if t.device.type in ("cpu", "meta") and id(t) not in done:
             continue
         kept.append(t)
         state.devices.setdefault(name, str(t.device))
-        moved += 0 if id(t) in done else t.numel() * t.element_size()
         _move(table, key, CPU, done)
-    return moved
 
 
 def move_back(model: nn.Module, state: RootState) -> None:

@@ -17,7 +17,17 @@ from blackwell_compat.patching.classes import is_patched, original_class
 from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
 from blackwell_compat.patching.modes import NotAvailable, candidates, device_of
 from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
-from blackwell_compat.patching.rules import Filter, Pattern, Selection, Verdict, patterns, provider, user_class, verdict
+from blackwell_compat.patching.rules import (
+    Filter,
+    Pattern,
+    Selection,
+    Verdict,
+    is_quantized,
+    patterns,
+    provider,
+    user_class,
+    verdict,
+)
 from blackwell_compat.patching.source import functional_calls
 from blackwell_compat.patching.vocoder import vocoders
 
@@ -60,6 +70,9 @@ def patch_model(
         raise TypeError(f"patch_model: model must be a torch.nn.Module, got {type(model).__name__}")
     selection = Selection(filter_fn, patterns("include", include), patterns("exclude", exclude) or ())
     tries = candidates(mode, model)
+    state = vars(model).get("_compat_root")
+    if mode == "native" and state is not None and state.devices and device_of(model).type == "cpu":
+        raise NotAvailable("mode 'native': an earlier call moved the model to the CPU; call unpatch_model first")
     if free_original:
         raise NotAvailable("free_original=True: this version cannot keep weights in packed form only")
     before: BaseException | None = None
@@ -91,7 +104,7 @@ def _attempt(
         return report
     if requested == "auto" and mode == "cpu" and device_of(model).type != "cpu":
         log.warning("patch_model: mode cpu: %s", why)
-    _remember(model, mode, report, undo)
+    _remember(model, mode, undo)
     for _, module, v in plan:
         if v.patched:
             _swap(module, v.new_class, undo)
@@ -101,7 +114,7 @@ def _attempt(
     return report
 
 
-def _remember(model: nn.Module, mode: str, report: PatchReport, undo: Undo) -> None:
+def _remember(model: nn.Module, mode: str, undo: Undo) -> None:
     """Notes the mode on the model and moves it, where it has to."""
     state = vars(model).get("_compat_root")
     if state is None:
@@ -109,7 +122,7 @@ def _remember(model: nn.Module, mode: str, report: PatchReport, undo: Undo) -> N
         undo.append(lambda: vars(model).pop("_compat_root", None))
     if mode == "cpu" and device_of(model).type != "cpu":
         undo.append(lambda: moving.move_back(model, state))
-        report.moved_bytes = moving.move_to_cpu(model, state)
+        moving.move_to_cpu(model, state)
         undo.append(lambda: moving.drop_moving_hooks(model))
         moving.add_hooks(model)
 
@@ -130,9 +143,9 @@ def _restore_hook(hook: Any) -> None:
     vars(hook).pop("_compat_folded", None)
 
 
-def _marks(root: nn.Module) -> Callable[[], None]:
-    """What takes back the marks that channels_last.mark is about to set, and no older ones."""
-    fresh = [m for m in root.modules() if "_compat_channels_last" not in vars(m)]
+def _marks(root: nn.Module, alone: bool = False) -> Callable[[], None]:
+    """What takes back the marks that are about to be set under `root` (`alone`: on it), and no older ones."""
+    fresh = [m for m in ([root] if alone else root.modules()) if "_compat_channels_last" not in vars(m)]
     hooked = channels_last.is_marked(root)
 
     def undo() -> None:
@@ -148,7 +161,9 @@ def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, d
     state = vars(model).get("_compat_root")
     if state is not None:
         why += f"; already patched before, in mode {state.mode}"
-    report = PatchReport(mode, requested, why, str(device_of(model)), torch.__version__, _C.onednn_version, dry_run)
+    device = "cpu" if mode == "cpu" else str(device_of(model))
+    report = PatchReport(mode, requested, why, device, torch.__version__, _C.onednn_version, dry_run)
+    report.moved_bytes = moving.bytes_to_move(model) if mode == "cpu" else 0
     names: dict[int, str] = {}  # of the modules that hold each parameter first
     for name, module, v in plan:
         if "parametrizations" in name.split("."):  # their tensors count with the layer that they are for
@@ -156,17 +171,17 @@ def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, d
         own = list(module.parameters(recurse=False))
         if "parametrizations" in module._modules:
             own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
-        if own or v.patched:
+        if own or v.patched or is_quantized(module):
             runs = provider(module, v.patched, mode == "cpu")
             reason = v.reason
             if v.patched and runs == "torch":
-                reason += f"; on {report.device} PyTorch's kernels run, ours where a CPU tensor comes in"
+                reason += f"; on {device} PyTorch's kernels run, ours where a CPU tensor comes in"
             tied = next((names[id(p)] for p in own if id(p) in names), None)
             if tied is not None:
                 reason += f"; parameters shared with {tied}"
+            size = sum(p.numel() * p.element_size() for p in own if id(p) not in names and not nn.parameter.is_lazy(p))
             for p in own:
                 names.setdefault(id(p), name or "(root)")
-            size = sum(p.numel() * p.element_size() for p in own if not nn.parameter.is_lazy(p))
             report.modules.append(ModuleLine(name, user_class(module).__name__, runs, reason, size, v.patched))
         calls = functional_calls(user_class(module))  # type: ignore[arg-type]
         if calls:
@@ -218,11 +233,20 @@ def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"patched: model must be a torch.nn.Module, got {type(model).__name__}")
-    older = [m for m in model.modules() if is_patched(m) or "_compat_root" in vars(m)]
+    older = {id(m): m for m in model.modules() if is_patched(m) or "_compat_root" in vars(m)}
+    marks = [_marks(m, alone=True) for m in older.values()]
+    state = vars(model).get("_compat_root")
+    devices = dict(state.devices) if state is not None else {}
     report = patch_model(model, **options)
     try:
         yield report
     finally:
         for module in list(model.modules()):
-            if not any(module is m for m in older):
+            if id(module) not in older:
                 _restore(module)
+        for undo in marks:
+            undo()
+        if state is not None and state.devices != devices:  # patched before, moved here
+            moving.drop_moving_hooks(model)
+            moving.move_back(model, state)
+            state.devices = devices

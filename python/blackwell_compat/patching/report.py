@@ -19,7 +19,7 @@ class ModuleLine:
     cls: str
     provider: str
     reason: str
-    bytes: int  # of the module's own parameters
+    bytes: int  # of the module's own parameters that no module above has
     patched: bool
 
 

@@ -15,7 +15,6 @@ from blackwell_compat import _C
 from blackwell_compat.patching.classes import (
     Unsupported,
     base_of,
-    full_name,
     has_parametrized_class,
     is_patched,
     original_class,
@@ -81,6 +80,11 @@ def user_class(module: nn.Module) -> type[nn.Module]:
     return cls.__bases__[0] if has_parametrized_class(module) else cls
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Whether this is one of torch's quantized layers. Their weights are no parameters."""
+    return "_packed_params" in module._modules or "_packed_params" in vars(module)
+
+
 def weight_tensors(module: nn.Module) -> tuple[torch.Tensor, ...]:
     """The tensors that `weight` is made of, never a stale `weight` itself. Raises Unsupported for any other."""
     for hook in weight_norm_hooks(module):
@@ -113,21 +117,23 @@ def _check_tensor(t: torch.Tensor) -> None:
 
 def _swapped(module: nn.Module) -> tuple[type[nn.Module], str]:
     if base_of(type(module)) is None:
-        if type(module).__module__.startswith("torch.ao.nn.quantized") or "quantized" in full_name(type(module)):
-            raise Unsupported("quantized")
+        if is_quantized(module):
+            raise Unsupported("quantized: its weights are packed already")
         raise Unsupported("no replacement for this class; left to the dispatcher")
-    for t in weight_tensors(module):
+    weights = weight_tensors(module)
+    for t in weights:
         _check_tensor(t)
     if "forward" in vars(module):
         raise Unsupported("forward is replaced on the object itself; reached by the dispatcher only")
     new = swapped_class(module)
     cls = user_class(module)
-    reason = "weights packed once"
+    packed = _C.onednn_version is not None and weights[-1].dtype is not torch.float64
+    reason = "weights packed once" if packed else "computed by ATen"
     if weight_norm_hooks(module) or weight_parametrization(module) is not None:
         reason += "; weight_norm folded while nobody wants its gradient"
     base = base_of(cls)
-    if cls is not base and base is not None:
-        reason += f"; a {base.__name__} with its own code, which is kept"
+    if base is not None and cls.forward is not base.forward:
+        reason += f"; a {base.__name__} with its own forward, which is kept"
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         reason += "; nn.MultiheadAttention uses the weight without calling forward"
     return new, reason

@@ -10,8 +10,15 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch import nn
+
 FUNCTIONS = {"linear", "conv1d", "conv_transpose1d", "stft", "istft"}
 OWNERS = {"F", "functional", "torch"}
+# Layers of torch that hand the weights of layers inside them to one function, without calling those layers
+KNOWN: dict[type, tuple[str, ...]] = {
+    nn.MultiheadAttention: ("F.multi_head_attention_forward",),
+    nn.TransformerEncoderLayer: ("torch._transformer_encoder_layer_fwd (in eval mode)",),
+}
 
 
 def code_of(function: Any) -> types.CodeType | None:
@@ -75,6 +82,7 @@ def functional_calls(cls: type) -> tuple[str, ...]:
     """The calls of linear, conv1d, conv_transpose1d, stft and istft as functions in the methods of `cls`, sorted."""
     found: set[str] = set()
     for owner in cls.__mro__:
+        found.update(KNOWN.get(owner, ()))
         if owner.__module__.startswith(("torch.nn.modules.", "blackwell_compat.")) or owner is object:
             continue
         for value in vars(owner).values():

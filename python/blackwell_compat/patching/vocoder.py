@@ -186,11 +186,19 @@ def vocoders(model: nn.Module, swapped: Callable[[nn.Module], bool]) -> list[tup
     """The outermost modules with a ConvTranspose1d that are blind to strides; `swapped` says which layers are ours."""
     found: list[tuple[str, nn.Module]] = []
     inside: set[int] = set()
+    kind = {id(m): base_of(type(m)) for m in model.modules()}
+    if nn.ConvTranspose1d not in kind.values():
+        return found
+    edges = [(parent, child) for parent in model.modules() for child in parent.children()]
     for name, module in model.named_modules():
-        if id(module) in inside or base_of(type(module)) is not None or isinstance(module, nn.ModuleList):
+        if id(module) in inside or kind[id(module)] is not None or isinstance(module, nn.ModuleList):
             continue
-        kinds = [base_of(type(m)) for m in module.modules()]
-        if nn.ConvTranspose1d in kinds and nn.Conv1d in kinds and _is_blind(module, swapped):
-            found.append((name, module))
-            inside.update(id(m) for m in module.modules())
+        kinds = {kind[id(m)] for m in module.modules()}
+        if nn.ConvTranspose1d not in kinds or nn.Conv1d not in kinds or not _is_blind(module, swapped):
+            continue
+        within = {id(m) for m in module.modules()}
+        if any(id(c) in within and id(p) not in within and c is not module for p, c in edges):
+            continue  # somebody else uses one of its layers
+        found.append((name, module))
+        inside |= within
     return found
