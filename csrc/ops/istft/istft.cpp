@@ -199,10 +199,10 @@ Tensor backward_meta(const Tensor& grad, const Tensor& window, c10::SymInt n_fra
 
 // From a complex (B, bins, frames) in the dtype of the arithmetic to the samples that frames reach.
 struct IstftFunction : torch::autograd::Function<IstftFunction> {
-  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& input, const OptTensor& window, const Plan& plan,
-                        bool center, bool normalized, bool return_complex) {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& input, const OptTensor& window,
+                        const Tensor& prepared_window, const Plan& plan, bool center, bool normalized, bool return_complex) {
     at::AutoDispatchBelowADInplaceOrView below;
-    ctx->save_for_backward({window_of(input, window, plan)});
+    ctx->save_for_backward({prepared_window});
     ctx->saved_data["n_frames"] = input.sym_size(2);
     ctx->saved_data["hop"] = plan.hop;
     ctx->saved_data["start"] = plan.trim.start;
@@ -219,7 +219,7 @@ struct IstftFunction : torch::autograd::Function<IstftFunction> {
         compute(grads[0], ctx->get_saved_variables()[0], ctx->saved_data["n_frames"].toSymInt(), ctx->saved_data["hop"].toInt(),
                 ctx->saved_data["start"].toInt(), ctx->saved_data["scale"].toDouble(), ctx->saved_data["onesided"].toBool(),
                 ctx->saved_data["complex"].toBool());
-    return {dx, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    return {dx, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -236,7 +236,8 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   }
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, normalized, onesided, length, return_complex);
   warn_if_short(plan);
-  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, plan, center, normalized, return_complex);
+  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, window_of(input, window, plan), plan, center, normalized,
+                                        return_complex);
   return shaped(y, input, plan);
 }
 

@@ -231,11 +231,11 @@ Tensor backward_meta(const Tensor& grad, const Tensor& window, c10::SymInt lengt
 
 // From a (B, L) signal in the dtype of the arithmetic to the complex (B, bins, frames).
 struct StftFunction : torch::autograd::Function<StftFunction> {
-  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& input, const OptTensor& window, const Plan& plan,
-                        bool center, const std::string& pad_mode, bool normalized, OptBool align_to_window) {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& input, const OptTensor& window,
+                        const Tensor& prepared_window, const Plan& plan, bool center, const std::string& pad_mode,
+                        bool normalized, OptBool align_to_window) {
     at::AutoDispatchBelowADInplaceOrView below;
-    const auto real = input.options().dtype(plan.dtype);
-    ctx->save_for_backward({full_window(window, plan.win_length, plan.n_fft, plan.scale, real)});
+    ctx->save_for_backward({prepared_window});
     ctx->saved_data["length"] = input.sym_size(1);
     ctx->saved_data["hop"] = plan.framing.hop;
     ctx->saved_data["pad"] = plan.framing.pad;
@@ -252,7 +252,7 @@ struct StftFunction : torch::autograd::Function<StftFunction> {
         compute(grads[0], ctx->get_saved_variables()[0], ctx->saved_data["length"].toSymInt(), ctx->saved_data["hop"].toInt(),
                 ctx->saved_data["pad"].toInt(), ctx->saved_data["mode"].toStringView(), ctx->saved_data["onesided"].toBool(),
                 ctx->saved_data["complex"].toBool());
-    return {dx, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    return {dx, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -271,7 +271,8 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
                               return_complex, align_to_window);
   const Tensor x = input.to(input.is_complex() ? at::toComplexType(plan.dtype) : plan.dtype);
-  const Tensor y = StftFunction::apply(x.dim() == 1 ? x.unsqueeze(0) : x, window, plan, center,
+  const Tensor prepared = full_window(window, plan.win_length, n_fft, plan.scale, input.options().dtype(plan.dtype));
+  const Tensor y = StftFunction::apply(x.dim() == 1 ? x.unsqueeze(0) : x, window, prepared, plan, center,
                                        std::string(pad_mode.data(), pad_mode.size()), normalized, align_to_window);
   return shaped(y, input, plan);
 }

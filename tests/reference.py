@@ -1,0 +1,36 @@
+"""Float64 references, and the accuracy rule that every op's tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def widened(value: Any) -> Any:
+    """A floating-point tensor in float64, a complex one in complex128, anything else as it is."""
+    if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+        return value.to(torch.complex128 if value.is_complex() else torch.float64)
+    return value
+
+
+def in_float64(op: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """The result of torch's own `op` on the same values in float64."""
+    return op(*map(widened, args), **{name: widened(value) for name, value in kwargs.items()})
+
+
+def assert_as_accurate(got: torch.Tensor, peer: torch.Tensor, want: torch.Tensor) -> None:
+    """`got` may be twice as far from the float64 `want` as torch's own `peer` is, plus one rounding.
+
+    Float64 results have no reference above them: they are as far as 64 roundings of the largest value from `want`.
+    """
+    assert got.shape == want.shape, (got.shape, want.shape)
+    assert got.dtype == peer.dtype, (got.dtype, peer.dtype)
+
+    def largest(t: torch.Tensor) -> float:
+        return t.abs().amax().item() if t.numel() else 0.0
+
+    ours, theirs = largest(got.to(want.dtype) - want), largest(peer.to(want.dtype) - want)
+    floor = torch.finfo(got.dtype).eps * largest(want) * (64 if got.dtype == want.dtype else 1)
+    assert ours <= 2 * theirs + floor, f"max error {ours:.3e}, torch's own {theirs:.3e}, one rounding {floor:.3e}"
