@@ -86,8 +86,12 @@ def test_length_and_normalization(n_fft, center, normalized, length):
 
 
 def test_a_length_beyond_the_frames_warns(capfd):
-    istft_fp32(make_spectrum(9, 5), 16, window=make_window("random", 16), length=1000)
-    assert "istft_fp32: The length of signal is shorter than the length parameter" in capfd.readouterr().err
+    """Newer torch hands warnings of operators to Python, older prints them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        istft_fp32(make_spectrum(9, 5), 16, window=make_window("random", 16), length=1000)
+    told = capfd.readouterr().err + "".join(str(warning.message) for warning in caught)
+    assert "istft_fp32: The length of signal is shorter than the length parameter" in told
 
 
 @pytest.mark.parametrize("n_fft", [16, 15, 100])
@@ -167,7 +171,12 @@ def test_any_size(data, n_fft, center, normalized):
 
 X, W = make_spectrum(9, 13), make_window("hann", 16)
 ERRORS = [
-    (RuntimeError, "istft requires a complex-valued input tensor", (X.real, 16), {}),
+    (
+        (RuntimeError, TypeError),
+        "istft requires a complex-valued input tensor",
+        (X.real, 16),
+        {},
+    ),  # TypeError from torch 2.15
     (RuntimeError, "input tensor cannot be empty", (X[:, :0], 16), {}),
     (RuntimeError, "input tensor cannot be empty", (X[None][:0], 16), {}),
     (RuntimeError, "expected a tensor with 3 or 4 dimensions, but got 5", (X[None, None], 16), {}),
