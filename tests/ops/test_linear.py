@@ -281,6 +281,7 @@ class Model(torch.nn.Module):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiles_with_dynamic_shapes(backend):
+    torch._dynamo.reset()
     model = Model()
     counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
