@@ -96,12 +96,13 @@ class FewStep : public Float32Step {
     const int64_t inputs = layer_.c_in / layer_.groups, outputs = layer_.c_out / layer_.groups;
     const auto* x = static_cast<const float*>(source);
     auto* y = static_cast<float*>(target);
+    const Leaky activation(slope_);
     for (int64_t p = 0; p < positions; ++p, x += layer_.stride * layer_.c_in) {
       for (int64_t n = 0; n < layer_.c_out; ++n, ++y) {
         const float value =
             (bias_ == nullptr ? 0 : bias_[n]) + scalar_product(x + n / outputs * inputs, weight_ + n * inputs * layer_.kernel,
                                                                stretch.depth, stretch.taps, layer_.dilation * layer_.c_in);
-        *y = value > 0 ? value : value * slope_;
+        *y = activation(value);
       }
     }
   }
@@ -115,7 +116,8 @@ BC_CLONES void channel_by_channel(const float* x, const float* w, const float* b
     for (int64_t c = 0; c < channels; ++c) y[c] += x[t * step + c] * w[t * channels + c];
   }
   if (slope == 1) return;
-  for (int64_t c = 0; c < channels; ++c) y[c] = y[c] > 0 ? y[c] : y[c] * slope;
+  const Leaky activation(slope);
+  for (int64_t c = 0; c < channels; ++c) y[c] = activation(y[c]);
 }
 
 class DepthwiseStep : public Float32Step {
