@@ -10,41 +10,42 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 MARKS = re.compile(r"(<!-- benchmarks: begin[^\n]*-->\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
 
+COMPARISONS = {
+    "conv1d_kokoro_channels_last_1d": "Conv1d of Kokoro, channels-last-1d",
+    "conv1d_kokoro_contiguous": "Conv1d of Kokoro, contiguous",
+    "conv_transpose1d_vits_channels_last_1d": "ConvTranspose1d of VITS, channels-last-1d",
+    "linear": "Linear of the workloads, 1 to 64 rows",
+    "stft": "STFT, 15 s of sound",
+    "istft": "iSTFT, 15 s of sound",
+}
+
 
 def result(name: str) -> dict[str, Any] | None:
     file = ROOT / "benchmarks" / "results" / f"{name}.json"
     return json.loads(file.read_text()) if file.is_file() else None
 
 
-def comparison(name: str, what: str, command: str) -> str | None:
+def comparison(name: str, what: str) -> str | None:
     found = result(name)
     if found is None:
         return None
-    return f"| {what} | {found['geometric_mean']:.2f} (worst {found['worst']:.2f}) | `python benchmarks/{command}` |"
+    ratio = f"{found['geometric_mean']:.2f} (worst {found['worst']:.2f})"
+    script = name.split("_kokoro")[0].split("_vits")[0]
+    return f"| {what}: torch / ours | {ratio} | `python benchmarks/bench_{script}.py` |"
 
 
 def table() -> str:
-    rows = []
+    rows: list[str | None] = []
     vits = result("vits")
     if vits is not None:
         for name, run in vits["runs"].items():
             if name not in ("eager", "eager again"):
-                rows.append(f"| VITS decoder, 150 frames: eager / {name} | {run['eager/this']:.2f} | `bench_vits.py` |")
-        rows = [row.replace("`bench", "`python benchmarks/bench") for row in rows]
-    rows += [
-        comparison(
-            "conv1d_kokoro_channels_last_1d", "Conv1d of Kokoro, channels-last-1d: torch / ours", "bench_conv1d.py"
-        ),
-        comparison("conv1d_kokoro_contiguous", "Conv1d of Kokoro, contiguous: torch / ours", "bench_conv1d.py"),
-        comparison(
-            "conv_transpose1d_vits_channels_last_1d",
-            "ConvTranspose1d of VITS: torch / ours",
-            "bench_conv_transpose1d.py",
-        ),
-        comparison("linear", "Linear of the workloads, 1 to 64 rows: torch / ours", "bench_linear.py"),
-        comparison("stft", "STFT, 15 s of sound: torch / ours", "bench_stft.py"),
-        comparison("istft", "iSTFT, 15 s of sound: torch / ours", "bench_istft.py"),
-    ]
+                ratio = f"{run['eager/this']:.2f}"
+                rows.append(
+                    f"| VITS decoder, 150 frames: eager / {name} | {ratio} | `python benchmarks/bench_vits.py` |"
+                )
+    for name, what in COMPARISONS.items():
+        rows.append(comparison(name, what))
     memory = result("memory")
     if memory is not None:
         rows += [
