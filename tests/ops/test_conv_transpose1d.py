@@ -154,7 +154,7 @@ def test_activations(pre, post, method, layout, dtype):
     want = reference.in_float64(composed, F.conv_transpose1d, *args)
     reference.assert_as_accurate(got, composed(F.conv_transpose1d, *args), want)
     assert got.stride() == layout(got).stride() or got.size(1) == 1
-    if dtype == torch.float32:
+    if dtype == torch.float32 and groups == 1:  # not where torch computes, whose activations round by layout
         assert torch.equal(got, composed(compat_conv_transpose1d, *args))
 
 
