@@ -215,7 +215,7 @@ def test_two_values_are_refused(name):
 def test_unknown_activation(requires_grad, argument):
     for device in ("cpu", "meta"):
         with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
-            compat_conv_transpose1d(X.to(device), W.to(device).requires_grad_(requires_grad), **{argument: "mish"})
+            compat_conv_transpose1d(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"})
 
 
 @settings(max_examples=60, deadline=None)
@@ -294,7 +294,7 @@ def test_gradients(kwargs, batch, bias):
         return compat_conv_transpose1d(*args, **kwargs)
 
     assert torch.autograd.gradcheck(f, args)
-    assert torch.autograd.gradgradcheck(f, args)
+    assert torch.autograd.gradgradcheck(f, args, fast_mode=True)
 
 
 @pytest.mark.parametrize("needed", range(3), ids=["input", "weight", "bias"])
@@ -359,6 +359,7 @@ def test_compiles_with_dynamic_shapes(backend, layout):
     model = Model()
     counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
+    first = 0
     for length in (50, 83):
         x, y = (layout(reference.values(2, 6, length)).requires_grad_() for _ in range(2))
         out, want = compiled(x), model(y)
@@ -366,7 +367,8 @@ def test_compiles_with_dynamic_shapes(backend, layout):
         assert out.stride() == want.stride()
         grads = (torch.autograd.grad(t.sum(), [leaf, *model.parameters()]) for t, leaf in ((out, x), (want, y)))
         torch.testing.assert_close(*grads)
-    assert counts.frame_count == 1
+        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
+    assert counts.frame_count == first
 
 
 def test_compiles_with_inductor():

@@ -178,7 +178,7 @@ def test_messages(error, message, args, requires_grad):
 def test_unknown_activation(requires_grad, argument):
     for device in ("cpu", "meta"):
         with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
-            compat_linear(X.to(device), W.to(device).requires_grad_(requires_grad), **{argument: "mish"})
+            compat_linear(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"})
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.int64], ids=str)
@@ -223,7 +223,7 @@ def test_gradients(rows, bias_size):
         return compat_linear(*args, pre_activation="tanh", activation="silu")
 
     assert torch.autograd.gradcheck(f, args)
-    assert torch.autograd.gradgradcheck(f, args)
+    assert torch.autograd.gradgradcheck(f, args, fast_mode=True)
 
 
 @pytest.mark.parametrize("needed", [0, 1, 2], ids=["input", "weight", "bias"])
@@ -285,13 +285,15 @@ def test_compiles_with_dynamic_shapes(backend):
     model = Model()
     counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
+    first = 0
     for rows in (7, 30):
         x, y = (reference.values(2, rows, 24).requires_grad_() for _ in range(2))
         out, want = compiled(x), model(y)
         torch.testing.assert_close(out, want)
         grads = (torch.autograd.grad(t.sum(), [leaf, *model.parameters()]) for t, leaf in ((out, x), (want, y)))
         torch.testing.assert_close(*grads)
-    assert counts.frame_count == 1
+        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
+    assert counts.frame_count == first
 
 
 def test_compiles_with_inductor():
