@@ -202,7 +202,9 @@ def test_messages(error, message, args, kwargs, requires_grad):
 
 @pytest.mark.parametrize("name", ["stride", "padding", "output_padding", "dilation"])
 def test_two_values_are_refused(name):
-    message = f"compat_conv_transpose1d: stride, padding, output_padding and dilation must hold one value each, got {(2, 2)}"
+    message = (
+        f"compat_conv_transpose1d: stride, padding, output_padding and dilation must hold one value each, got {(2, 2)}"
+    )
     with pytest.raises(RuntimeError, match=re.escape(message)):
         compat_conv_transpose1d(X, W, **{name: (2, 2)})
     lists = {"stride": [1], "padding": [0], "output_padding": [0], "dilation": [1], name: [2, 2]}
@@ -215,7 +217,9 @@ def test_two_values_are_refused(name):
 def test_unknown_activation(requires_grad, argument):
     for device in ("cpu", "meta"):
         with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
-            compat_conv_transpose1d(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"})
+            compat_conv_transpose1d(
+                X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"}
+            )
 
 
 @settings(max_examples=60, deadline=None)

@@ -27,9 +27,34 @@ def path(request, tmp_path_factory):
     """(name, what cpu_cases.py computed)"""
     file = tmp_path_factory.mktemp("paths") / "results.pt"
     command = [sys.executable, str(Path(cpu_cases.__file__)), str(file)]
-    done = subprocess.run(command, env={**os.environ, **PATHS[request.param]}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, **PATHS[request.param]}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return request.param, torch.load(file)
+
+
+LENGTHS = """
+import torch, blackwell_compat as bc
+torch.set_num_threads(1)
+for dtype in (torch.bfloat16, torch.float16):
+    for c_in, c_out, k in ((70, 64, 1), (192, 192, 1), (34, 40, 5), (64, 64, 3), (48, 20, 7)):
+        w = torch.randn(c_out, c_in, k, dtype=dtype)
+        for length in (1, 16, 33, 64, 100, 129, 300, 320, 700, 2048):
+            bc.compat_conv1d(torch.randn(1, c_in, length + k - 1, dtype=dtype), w)
+            bc.compat_linear(torch.randn(length, c_in, dtype=dtype), w[..., 0])
+"""
+
+
+def test_no_length_falls_to_a_reference_kernel_of_onednn():
+    """Those are a thousand times slower. Where this CPU has no half precision, oneDNN computes nothing here."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    done = subprocess.run([sys.executable, "-c", LENGTHS], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    computed = [line.split(",") for line in done.stdout.splitlines() if ",exec,cpu,convolution," in line]
+    computed += [line.split(",") for line in done.stdout.splitlines() if ",exec,cpu,matmul," in line]
+    assert bool(computed) == any(name != "Float" for of, name in _C.cpu_dtypes().items() if of != "Float")
+    assert not [line for line in computed if any("ref" in field for field in line[:6])]
 
 
 @pytest.mark.parametrize("dtype", cpu_cases.DTYPES, ids=str)

@@ -2,13 +2,13 @@
 
 import re
 
+import opinfo
 import pytest
 import reference
 import torch
 import torch._dynamo.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.testing._internal.common_methods_invocations import op_db
 
 from blackwell_compat import stft_fp32
 
@@ -192,7 +192,12 @@ ERRORS = [
     (RuntimeError, "1D window tensor of size equal to", (X, 16, 4, 16, W[None]), {"return_complex": True}),
     (RuntimeError, "must be on the same device", (X, 16, 4, 16, W.to("meta")), {"return_complex": True}),
     (RuntimeError, "Cannot have onesided output if window or input is complex", (X + 0j, 16), {"onesided": True}),
-    (RuntimeError, "should only be set when center = false", (X, 16), {"return_complex": True, "align_to_window": True}),
+    (
+        RuntimeError,
+        "should only be set when center = false",
+        (X, 16),
+        {"return_complex": True, "align_to_window": True},
+    ),
 ]
 
 
@@ -212,16 +217,20 @@ def test_unknown_pad_mode():
 @pytest.mark.filterwarnings("ignore:stft with return_complex=False")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
 def test_opinfo_samples(dtype):
-    op = next(op for op in op_db if op.name == "stft")
+    op = opinfo.named("stft")
     for sample in op.sample_inputs("cpu", dtype, requires_grad=True):
         got, peer = (f(sample.input, *sample.args, **sample.kwargs) for f in (stft_fp32, torch.stft))
         torch.testing.assert_close(got, peer)
+        opinfo.ran("stft", "forward")
         leaves = [t for t in (sample.input, *sample.kwargs.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
         seed = torch.randn(got.shape, dtype=got.dtype)
-        for ours, theirs in zip(*(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True):
+        for ours, theirs in zip(
+            *(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True
+        ):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)
+        opinfo.ran("stft", "backward")
 
 
 GRADIENTS = [
@@ -293,7 +302,9 @@ OPCHECKS = [
 def test_opcheck(kwargs, requires_grad):
     w = make_window("hann", kwargs.get("win_length", 16))
     for x in (make_signal(90), make_signal(2, 90)):
-        torch.library.opcheck(OP, (x.requires_grad_(requires_grad), 16, 4), {"window": w, "return_complex": True} | kwargs)
+        torch.library.opcheck(
+            OP, (x.requires_grad_(requires_grad), 16, 4), {"window": w, "return_complex": True} | kwargs
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)

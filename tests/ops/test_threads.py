@@ -21,7 +21,13 @@ CASES = {
     "conv1d depthwise": (bc.compat_conv1d, F.conv1d, (1, 24, 1300), (24, 1, 5), {"groups": 24}),
     "conv1d in groups": (bc.compat_conv1d, F.conv1d, (1, 24, 1300), (48, 6, 5), {"groups": 4}),
     "conv1d by minimal filtering": (bc.compat_conv1d, F.conv1d, (1, 64, 1501), (64, 64, 7), {"dilation": 3}),
-    "conv_transpose1d by rows": (bc.compat_conv_transpose1d, F.conv_transpose1d, (1, 20, 401), (20, 24, 7), {"stride": 3}),
+    "conv_transpose1d by rows": (
+        bc.compat_conv_transpose1d,
+        F.conv_transpose1d,
+        (1, 20, 401),
+        (20, 24, 7),
+        {"stride": 3},
+    ),
     "conv_transpose1d": (bc.compat_conv_transpose1d, F.conv_transpose1d, (1, 64, 401), (64, 32, 11), {"stride": 3}),
 }
 # Minimal filtering computes pairs of positions: which are a pair depends on where a thread's span begins, and a pair's
