@@ -171,9 +171,9 @@ ConvMethod conv_method(const ConvLayer& layer, at::ScalarType dtype) {
   if (dtype != at::kFloat) return ConvMethod::kOneDnn;
   if (layer.groups == layer.c_in && layer.groups == layer.c_out && layer.groups > 1) return ConvMethod::kDepthwise;
   if (layer.c_out / layer.groups <= kMaxFew && layer.c_in / layer.groups * layer.kernel >= 16) return ConvMethod::kFew;
-  constexpr int64_t kMinChannels = 32;
+  // The differences cost a pass over the inputs, which pays where enough products are saved
   const bool minimal = layer.stride == 1 && layer.groups == 1 && layer.rows_per_position == 1 && layer.kernel >= 3 &&
-                       std::min(layer.c_in, layer.c_out) >= kMinChannels;
+                       layer.c_in >= 32 && layer.c_out >= 16 && layer.kernel * ((layer.c_out + 15) / 16) >= 6;
   return minimal ? ConvMethod::kMinimal : ConvMethod::kRows;
 }
 

@@ -70,12 +70,10 @@ struct StorageEntry {
 class PackCache {
  public:
   std::shared_ptr<const Packed> get(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make) {
-    if (!weight.unsafeGetTensorImpl()->version_counter().enabled()) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      return refuse();
-    }
     const Layout layout(weight, kind);
-    const uint32_t version = weight._version();
+    // Inference tensors have no version; there the values tell
+    const bool counted = weight.unsafeGetTensorImpl()->version_counter().enabled();
+    const uint32_t version = counted ? weight._version() : 0;
     const Fingerprint values = fingerprint(weight);
     auto* key = weight.storage().unsafeGetStorageImpl();
     {

@@ -1,6 +1,7 @@
 from typing import Any
 
 onednn_version: str | None
+cpu_isa: str
 
 def cpu_dtypes() -> dict[str, str]: ...
 def stats() -> dict[str, int]: ...

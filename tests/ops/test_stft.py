@@ -7,10 +7,9 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from blackwell_compat import stft_fp32
 
 OP = torch.ops.blackwell_compat.stft_fp32.default
 HALVES = [torch.float16, torch.bfloat16]
@@ -66,7 +65,7 @@ def test_matches_float64_reference(sizes, batch, dtype):
 @pytest.mark.parametrize("normalized", [False, True], ids=["plain", "normalized"])
 @pytest.mark.parametrize("onesided", [None, True, False], ids=["default", "onesided", "twosided"])
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant", "replicate", "circular"])
-@pytest.mark.parametrize("n_fft, length", [(20, 1003), (20, 11), (64, 500), (64, 33), (9, 5)], ids=str)
+@pytest.mark.parametrize(("n_fft", "length"), [(20, 1003), (20, 11), (64, 500), (64, 33), (9, 5)], ids=str)
 def test_padding_and_normalization(n_fft, length, pad_mode, onesided, normalized):
     args = make_signal(2, length), n_fft, 5
     kwargs = {"window": make_window("hann", n_fft), "pad_mode": pad_mode, "onesided": onesided}
@@ -201,7 +200,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error, message, args, kwargs", ERRORS, ids=[e[1][:40] for e in ERRORS])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), ERRORS, ids=[e[1][:40] for e in ERRORS])
 def test_messages(error, message, args, kwargs):
     with pytest.raises(error):
         torch.stft(*args, **kwargs)
@@ -210,7 +209,7 @@ def test_messages(error, message, args, kwargs):
 
 
 def test_unknown_pad_mode():
-    with pytest.raises(NotImplementedError, match="stft_fp32: .*Unrecognised padding mode foo"):
+    with pytest.raises(NotImplementedError, match=r"stft_fp32: .*Unrecognised padding mode foo"):
         stft_fp32(X, 16, window=W, pad_mode="foo", return_complex=True)
 
 
