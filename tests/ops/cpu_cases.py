@@ -5,11 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import blackwell_compat as bc
 import reference
 import torch
 from torch.nn import functional as F
-
-import blackwell_compat as bc
 
 OPS = {
     "linear": (bc.compat_linear, F.linear),

@@ -7,11 +7,10 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import compat_conv1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-
-from blackwell_compat import compat_conv1d
 
 OP = torch.ops.blackwell_compat.compat_conv1d.default
 NAMED_PADDING = torch.ops.blackwell_compat.compat_conv1d.padding
@@ -97,7 +96,7 @@ def check(args, kwargs):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, length, kwargs", MODELS + AWKWARD, ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k", "length", "kwargs"), MODELS + AWKWARD, ids=str)
 def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
     batch = (1,) if length > 300 else (3,)
     args = make(c_in, c_out, k, length, kwargs.get("groups", 1), dtype, bias, batch)
@@ -110,7 +109,7 @@ def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("batch", [(), (0,), (1,), (5,)], ids=["unbatched", "empty", "one", "five"])
-@pytest.mark.parametrize("c_in, c_out, k", [(3, 6, 5), (40, 33, 3), (40, 2, 3)], ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k"), [(3, 6, 5), (40, 33, 3), (40, 2, 3)], ids=str)
 def test_batch_sizes(c_in, c_out, k, batch, dtype):
     check(make(c_in, c_out, k, 70, dtype=dtype, batch=batch), {"padding": 1})
 
@@ -123,8 +122,8 @@ def test_no_input_channels():
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("k, dilation", [(1, 1), (3, 1), (4, 1), (4, 3), (5, 2), (8, 1)], ids=str)
-@pytest.mark.parametrize("groups, c", [(1, 8), (1, 32), (4, 8), (8, 8)], ids=str)
+@pytest.mark.parametrize(("k", "dilation"), [(1, 1), (3, 1), (4, 1), (4, 3), (5, 2), (8, 1)], ids=str)
+@pytest.mark.parametrize(("groups", "c"), [(1, 8), (1, 32), (4, 8), (8, 8)], ids=str)
 def test_named_padding(groups, c, k, dilation, padding, dtype):
     x, w, b = make(c, c, k, 45, groups, dtype)
     kwargs = {"padding": padding, "dilation": dilation, "groups": groups}
@@ -156,7 +155,9 @@ STRIDED = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, groups", [(6, 9, 3, 3), (34, 32, 3, 1), (6, 6, 4, 6), (8, 3, 4, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "k", "groups"), [(6, 9, 3, 3), (34, 32, 3, 1), (6, 6, 4, 6), (8, 3, 4, 1)], ids=str
+)
 @pytest.mark.parametrize("view", STRIDED)
 def test_strided_arguments(view, c_in, c_out, k, groups, dtype):
     x, w, b = make(c_in, c_out, k, 75, groups, dtype)
@@ -192,7 +193,7 @@ METHODS = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("pre, post", [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
+@pytest.mark.parametrize(("pre", "post"), [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
 def test_activations(pre, post, method, layout, dtype):
     c_in, c_out, k, groups, kwargs = METHODS[method]
     x, w, b = make(c_in, c_out, k, 131, groups, dtype)
@@ -264,7 +265,7 @@ RESIDUAL_MESSAGES = [
 
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("error, message, args, kwargs", MESSAGES, ids=[m[1][:40] for m in MESSAGES])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), MESSAGES, ids=[m[1][:40] for m in MESSAGES])
 def test_messages(error, message, args, kwargs, requires_grad):
     args = [a.clone().requires_grad_(requires_grad) for a in args]
     if error is RuntimeError and not any(a.is_meta for a in args):  # torch takes those
@@ -276,7 +277,7 @@ def test_messages(error, message, args, kwargs, requires_grad):
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("message, residual", RESIDUAL_MESSAGES, ids=[m[0][-40:] for m in RESIDUAL_MESSAGES])
+@pytest.mark.parametrize(("message", "residual"), RESIDUAL_MESSAGES, ids=[m[0][-40:] for m in RESIDUAL_MESSAGES])
 def test_messages_of_residual(message, residual, dtype, requires_grad):
     if "dtype" in message:
         residual = residual.to(torch.float32 if dtype == torch.float64 else torch.float64)
@@ -306,7 +307,7 @@ def test_unknown_activation(name, requires_grad, argument):
         with pytest.raises((expected, RuntimeError) if name == "\ud800" else ValueError):
             compat_conv1d(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: name})
     if name == "mish":
-        with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
+        with pytest.raises(ValueError, match=r"activation must be one of none, relu, .*, got 'mish'"):
             compat_conv1d(X, W, **{argument: name})
 
 

@@ -7,11 +7,10 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import compat_conv_transpose1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-
-from blackwell_compat import compat_conv_transpose1d
 
 OP = torch.ops.blackwell_compat.compat_conv_transpose1d.default
 BACKWARD = torch.ops.blackwell_compat.compat_conv_transpose1d_backward.default
@@ -76,7 +75,7 @@ def check(args, kwargs):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, length, kwargs", MODELS + AWKWARD, ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k", "length", "kwargs"), MODELS + AWKWARD, ids=str)
 def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
     args = make(c_in, c_out, k, length, kwargs.get("groups", 1), dtype, bias)
     assert check(args, kwargs).is_contiguous()
@@ -87,7 +86,7 @@ def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("batch", [(), (0,), (1,), (5,)], ids=["unbatched", "empty", "one", "five"])
-@pytest.mark.parametrize("c_in, c_out, k", [(3, 6, 5), (40, 33, 6), (40, 1, 3)], ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k"), [(3, 6, 5), (40, 33, 6), (40, 1, 3)], ids=str)
 def test_batch_sizes(c_in, c_out, k, batch, dtype):
     check(make(c_in, c_out, k, 70, dtype=dtype, batch=batch), {"padding": 1, "stride": 2, "output_padding": 1})
 
@@ -111,7 +110,7 @@ STRIDED = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, groups", [(6, 9, 5, 1), (34, 32, 9, 1), (6, 6, 4, 6)], ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k", "groups"), [(6, 9, 5, 1), (34, 32, 9, 1), (6, 6, 4, 6)], ids=str)
 @pytest.mark.parametrize("view", STRIDED)
 def test_strided_arguments(view, c_in, c_out, k, groups, dtype):
     x, w, b = make(c_in, c_out, k, 75, groups, dtype)
@@ -140,7 +139,7 @@ METHODS = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("pre, post", [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
+@pytest.mark.parametrize(("pre", "post"), [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
 def test_activations(pre, post, method, layout, dtype):
     c_in, c_out, k, groups, kwargs = METHODS[method]
     x, w, b = make(c_in, c_out, k, 91, groups, dtype)
@@ -193,7 +192,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("error, message, args, kwargs", MESSAGES, ids=[m[1][:40] for m in MESSAGES])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), MESSAGES, ids=[m[1][:40] for m in MESSAGES])
 def test_messages(error, message, args, kwargs, requires_grad):
     args = [a.clone().requires_grad_(requires_grad) for a in args]
     with pytest.raises(error, match=f"compat_conv_transpose1d: .*{re.escape(message)}"):
@@ -208,7 +207,7 @@ def test_two_values_are_refused(name):
     with pytest.raises(RuntimeError, match=re.escape(message)):
         compat_conv_transpose1d(X, W, **{name: (2, 2)})
     lists = {"stride": [1], "padding": [0], "output_padding": [0], "dilation": [1], name: [2, 2]}
-    with pytest.raises(RuntimeError, match="compat_conv_transpose1d: .*must hold one value each, got"):
+    with pytest.raises(RuntimeError, match=r"compat_conv_transpose1d: .*must hold one value each, got"):
         OP(X, W, **lists)
 
 
@@ -216,7 +215,7 @@ def test_two_values_are_refused(name):
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
 def test_unknown_activation(requires_grad, argument):
     for device in ("cpu", "meta"):
-        with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
+        with pytest.raises(ValueError, match=r"activation must be one of none, relu, .*, got 'mish'"):
             compat_conv_transpose1d(
                 X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"}
             )

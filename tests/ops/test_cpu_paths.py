@@ -9,7 +9,6 @@ import cpu_cases
 import pytest
 import reference
 import torch
-
 from blackwell_compat import _C
 
 PATHS = {

@@ -7,11 +7,10 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import compat_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-
-from blackwell_compat import compat_linear
 
 OP = torch.ops.blackwell_compat.compat_linear.default
 BACKWARD = torch.ops.blackwell_compat.compat_linear_backward.default
@@ -69,7 +68,7 @@ def make(rows, k, n, dtype=torch.float32, bias=True):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("rows, k, n", MODELS + AWKWARD + EMPTY, ids=str)
+@pytest.mark.parametrize(("rows", "k", "n"), MODELS + AWKWARD + EMPTY, ids=str)
 def test_matches_float64_reference(rows, k, n, dtype, bias):
     args = make(rows, k, n, dtype, bias)
     got = compat_linear(*args)
@@ -166,7 +165,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("error, message, args", MESSAGES, ids=[m[1][:40] for m in MESSAGES])
+@pytest.mark.parametrize(("error", "message", "args"), MESSAGES, ids=[m[1][:40] for m in MESSAGES])
 def test_messages(error, message, args, requires_grad):
     args = [a.clone().requires_grad_(requires_grad) for a in args]
     with pytest.raises(error, match=f"compat_linear: .*{re.escape(message)}"):
@@ -177,7 +176,7 @@ def test_messages(error, message, args, requires_grad):
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
 def test_unknown_activation(requires_grad, argument):
     for device in ("cpu", "meta"):
-        with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
+        with pytest.raises(ValueError, match=r"activation must be one of none, relu, .*, got 'mish'"):
             compat_linear(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: "mish"})
 
 

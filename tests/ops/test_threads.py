@@ -2,13 +2,12 @@
 
 import threading
 
+import blackwell_compat as bc
 import pytest
 import reference
 import torch
-from torch.nn import functional as F
-
-import blackwell_compat as bc
 from blackwell_compat import _C
+from torch.nn import functional as F
 
 # op, its peer, sizes of input and weight, options
 CASES = {
