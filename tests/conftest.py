@@ -1,4 +1,4 @@
-"""The tests' own modules (reference.py, opinfo.py) are imported from here; the end of a session counts OpInfo's samples."""
+"""The tests' own modules (reference.py, opinfo.py) are imported from here; a session ends with its OpInfo samples."""
 
 import sys
 from pathlib import Path

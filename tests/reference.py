@@ -47,7 +47,7 @@ def assert_as_accurate(got: torch.Tensor, peer: torch.Tensor, want: torch.Tensor
 def assert_rounded(got: torch.Tensor, want: torch.Tensor, magnitude: torch.Tensor) -> None:
     """`got` is the float64 `want` but for rounding: one of the result, and what float32 sums of `magnitude` allow.
 
-    For shapes drawn at random, where torch's own error may happen to be zero. `magnitude` is `want` of the absolute values.
+    For shapes drawn at random, where torch's own error may happen to be zero. `magnitude` is `want` of absolute values.
     """
     assert got.shape == want.shape, (got.shape, want.shape)
     if not got.numel():

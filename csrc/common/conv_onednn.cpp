@@ -16,12 +16,7 @@ constexpr int64_t kMaxPositions = 1024, kLayoutPositions = 128;
 // Block lengths come from a grid of about 20 values, so that few primitives serve every signal length.
 int64_t step_of(int64_t positions) { return positions <= 128 ? 16 : positions <= 256 ? 32 : positions <= 512 ? 64 : 128; }
 
-struct Made {
-  onednn::Primitive primitive;
-  bool reference;
-};
-
-Made make(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const memory::desc& weights) {
+onednn::Primitive make(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const memory::desc& weights) {
   const auto type = onednn::data_type(dtype);
   dnnl::post_ops ops;
   onednn::append_activation(ops, layer.act);
@@ -40,7 +35,12 @@ Made make(const ConvLayer& layer, at::ScalarType dtype, int64_t positions, const
                                                   dilates, no_padding, no_padding, attr)
                                     : Description(onednn::engine(), inference, algorithm, src, weights, dst, strides, dilates,
                                                   no_padding, no_padding, attr);
-  return {{dnnl::convolution_forward(pd), pd.src_desc(), pd.weights_desc(), bias, pd.dst_desc(), pd.scratchpad_desc()},
+  return {dnnl::convolution_forward(pd),
+          pd.src_desc(),
+          pd.weights_desc(),
+          bias,
+          pd.dst_desc(),
+          pd.scratchpad_desc(),
           std::string(pd.impl_info_str()).find("ref") != std::string::npos};
 }
 
@@ -55,12 +55,21 @@ class OneDnnStep : public ConvStep {
     return wanted / step_of(wanted) * step_of(wanted);
   }
 
+  // For the layout that was packed some lengths have only oneDNN's reference kernel, a thousand times slower: 16 to 48 and
+  // 320 positions of many 1x1 layers. kLayoutPositions has a fast one.
   int64_t block_length(int64_t positions) const override {
     const int64_t step = step_of(positions);
-    return (positions + step - 1) / step * step;
+    int64_t length = (positions + step - 1) / step * step;
+    while (length != kLayoutPositions && made(length)->reference) length += length < kLayoutPositions ? 16 : -step_of(length);
+    return length;
   }
 
   void compute(int64_t positions, const void* source, void* target) const override {
+    onednn::run(*made(positions), const_cast<void*>(source), weight_.parts[0].data_ptr(), bias_, target);
+  }
+
+ private:
+  std::shared_ptr<const onednn::Primitive> made(int64_t positions) const {
     const onednn::Key key = {'c',
                              layer_.c_in,
                              layer_.c_out,
@@ -74,11 +83,9 @@ class OneDnnStep : public ConvStep {
                              static_cast<int64_t>(dtype_),
                              positions};
     const auto& layout = *std::static_pointer_cast<const memory::desc>(weight_.layout);
-    const auto made = onednn::primitives().get(key, [&] { return make(layer_, dtype_, positions, layout).primitive; });
-    onednn::run(*made, const_cast<void*>(source), weight_.parts[0].data_ptr(), bias_, target);
+    return onednn::primitives().get(key, [&] { return make(layer_, dtype_, positions, layout); });
   }
 
- private:
   const ConvLayer& layer_;
   const at::ScalarType dtype_;
   const Packed& weight_;
@@ -97,7 +104,7 @@ Packed pack_onednn(const at::Tensor& weight, const ConvLayer& layer, at::ScalarT
   const auto made = make(layer, dtype, kLayoutPositions, memory::desc(dims, type, memory::format_tag::any));
   if (made.reference) return {};
   const memory::desc plain(dims, type, grouped ? memory::format_tag::goiw : memory::format_tag::oiw);
-  return {{onednn::reorder(w, plain, made.primitive.weights)}, std::make_shared<const memory::desc>(made.primitive.weights)};
+  return {{onednn::reorder(w, plain, made.weights)}, std::make_shared<const memory::desc>(made.weights)};
 }
 
 std::unique_ptr<ConvStep> step_onednn(const ConvLayer& layer, at::ScalarType dtype, const Packed& weight, const void* bias) {

@@ -35,7 +35,7 @@ class ConvStep {
  public:
   virtual ~ConvStep() = default;
   virtual int64_t longest_block() const = 0;                  // positions
-  virtual int64_t block_length(int64_t positions) const = 0;  // the next length on offer, >= positions
+  virtual int64_t block_length(int64_t positions) const = 0;  // the length on offer next to `positions`
   virtual void compute(int64_t positions, const void* source, void* target) const = 0;
 };
 

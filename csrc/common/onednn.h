@@ -39,6 +39,7 @@ struct KeyHash {
 struct Primitive {
   dnnl::primitive primitive;
   dnnl::memory::desc src, weights, bias, dst, scratchpad;
+  bool reference = false;  // a plain loop, for want of a fast kernel
 };
 
 // Least recently used entries go first. Creating a primitive generates code (0.2 to 5 ms), finding one takes under 0.1 us.

@@ -113,7 +113,7 @@ class PackCache {
       storage = &storages_.emplace(key, StorageEntry{weight.storage().getWeakStorageImpl(), {}, 0, 0}).first->second;
     }
     for (const Entry& entry : storage->entries) {  // another thread was faster
-      if (entry.layout == layout && entry.version == version) return entry.packed;
+      if (entry.layout == layout && entry.version == version && entry.values == values) return entry.packed;
     }
     const size_t nbytes = packed->nbytes();
     if (!has_room(nbytes)) {

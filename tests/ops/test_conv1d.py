@@ -7,11 +7,10 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import compat_conv1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-
-from blackwell_compat import compat_conv1d
 
 OP = torch.ops.blackwell_compat.compat_conv1d.default
 NAMED_PADDING = torch.ops.blackwell_compat.compat_conv1d.padding
@@ -97,7 +96,7 @@ def check(args, kwargs):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, length, kwargs", MODELS + AWKWARD, ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k", "length", "kwargs"), MODELS + AWKWARD, ids=str)
 def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
     batch = (1,) if length > 300 else (3,)
     args = make(c_in, c_out, k, length, kwargs.get("groups", 1), dtype, bias, batch)
@@ -110,23 +109,21 @@ def test_matches_float64_reference(c_in, c_out, k, length, kwargs, dtype, bias):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("batch", [(), (0,), (1,), (5,)], ids=["unbatched", "empty", "one", "five"])
-@pytest.mark.parametrize("c_in, c_out, k", [(3, 6, 5), (40, 33, 3), (40, 2, 3)], ids=str)
+@pytest.mark.parametrize(("c_in", "c_out", "k"), [(3, 6, 5), (40, 33, 3), (40, 2, 3)], ids=str)
 def test_batch_sizes(c_in, c_out, k, batch, dtype):
     check(make(c_in, c_out, k, 70, dtype=dtype, batch=batch), {"padding": 1})
 
 
-@pytest.mark.parametrize("shape", [(2, 0, 9), (2, 3, 9)], ids=["no input channels", "no output channels"])
-def test_no_channels(shape):
-    c_out = 4 if shape[1] == 0 else 0
-    args = torch.zeros(shape), torch.zeros(c_out, shape[1], 3), torch.ones(c_out)
+def test_no_input_channels():
+    args = torch.zeros(2, 0, 9), torch.zeros(4, 0, 3), torch.ones(4)
     assert torch.equal(compat_conv1d(*args), F.conv1d(*args))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("k, dilation", [(1, 1), (3, 1), (4, 1), (4, 3), (5, 2), (8, 1)], ids=str)
-@pytest.mark.parametrize("groups, c", [(1, 8), (1, 32), (4, 8), (8, 8)], ids=str)
+@pytest.mark.parametrize(("k", "dilation"), [(1, 1), (3, 1), (4, 1), (4, 3), (5, 2), (8, 1)], ids=str)
+@pytest.mark.parametrize(("groups", "c"), [(1, 8), (1, 32), (4, 8), (8, 8)], ids=str)
 def test_named_padding(groups, c, k, dilation, padding, dtype):
     x, w, b = make(c, c, k, 45, groups, dtype)
     kwargs = {"padding": padding, "dilation": dilation, "groups": groups}
@@ -139,7 +136,8 @@ def test_arguments_as_sequences():
     args = make(4, 6, 3, 50, 2)
     want = compat_conv1d(*args, 2, 1, 3, 2)
     assert torch.equal(compat_conv1d(*args, (2,), [1], (3,), 2), want)
-    assert torch.equal(compat_conv1d(*args[:2], None, stride=[1], padding="valid"), compat_conv1d(*args[:2]))
+    valid = compat_conv1d(*args, stride=[2], padding="valid", dilation=(3,), groups=2)
+    assert torch.equal(valid, compat_conv1d(*args, 2, 0, 3, 2))
 
 
 STRIDED = {
@@ -157,7 +155,9 @@ STRIDED = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("c_in, c_out, k, groups", [(6, 9, 3, 3), (34, 32, 3, 1), (6, 6, 4, 6), (8, 3, 4, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "k", "groups"), [(6, 9, 3, 3), (34, 32, 3, 1), (6, 6, 4, 6), (8, 3, 4, 1)], ids=str
+)
 @pytest.mark.parametrize("view", STRIDED)
 def test_strided_arguments(view, c_in, c_out, k, groups, dtype):
     x, w, b = make(c_in, c_out, k, 75, groups, dtype)
@@ -193,7 +193,7 @@ METHODS = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("pre, post", [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
+@pytest.mark.parametrize(("pre", "post"), [(n, "none") for n in ACTIVATIONS] + [("leaky_relu", n) for n in ACTIVATIONS])
 def test_activations(pre, post, method, layout, dtype):
     c_in, c_out, k, groups, kwargs = METHODS[method]
     x, w, b = make(c_in, c_out, k, 131, groups, dtype)
@@ -241,6 +241,7 @@ MESSAGES = [
     (RuntimeError, "Input type (Float) and weight type (Double) should be the same", (X, W.double()), {}),
     (RuntimeError, "Input type (Float) and bias type (Half) should be the same", (X, W, B.half()), {}),
     (RuntimeError, "expected weight to be at least 8 at dimension 0, but got weight of size [6", (X, W), {"groups": 8}),
+    (RuntimeError, "expected weight to be at least 1 at dimension 0, but got weight of size [0", (X, W[:0]), {}),
     (RuntimeError, "expected weight to be divisible by 4 at dimension 0, but got", (X, W), {"groups": 4}),
     (RuntimeError, "input must have 8 channels (weight.size(1) * groups), got 4; input is", (X, W), {"groups": 2}),
     (RuntimeError, "bias must be (6,) (weight.size(0)), got [5]; weight is [6, 4, 3]", (X, W, B[:5]), {}),
@@ -264,26 +265,28 @@ RESIDUAL_MESSAGES = [
 
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("error, message, args, kwargs", MESSAGES, ids=[m[1][:40] for m in MESSAGES])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), MESSAGES, ids=[m[1][:40] for m in MESSAGES])
 def test_messages(error, message, args, kwargs, requires_grad):
     args = [a.clone().requires_grad_(requires_grad) for a in args]
-    with pytest.raises((RuntimeError, ValueError)):
-        F.conv1d(*(a.real if a.is_complex() else a for a in args[:1]), *args[1:], **kwargs)
+    if error is RuntimeError and not any(a.is_meta for a in args):  # torch takes those
+        with pytest.raises((RuntimeError, ValueError)):
+            F.conv1d(*args, **kwargs)
     with pytest.raises(error, match=f"compat_conv1d: .*{re.escape(message)}"):
         compat_conv1d(*args, **kwargs)
 
 
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("message, residual", RESIDUAL_MESSAGES, ids=[m[0][-40:] for m in RESIDUAL_MESSAGES])
+@pytest.mark.parametrize(("message", "residual"), RESIDUAL_MESSAGES, ids=[m[0][-40:] for m in RESIDUAL_MESSAGES])
 def test_messages_of_residual(message, residual, dtype, requires_grad):
     if "dtype" in message:
         residual = residual.to(torch.float32 if dtype == torch.float64 else torch.float64)
     else:
         residual = residual.to(dtype)
+    w = W.to(dtype, copy=True).requires_grad_(requires_grad)
     for padding in (0, "valid"):
         with pytest.raises(RuntimeError, match=f"compat_conv1d: .*{re.escape(message)}"):
-            compat_conv1d(X.to(dtype), W.to(dtype).requires_grad_(requires_grad), padding=padding, residual=residual)
+            compat_conv1d(X.to(dtype), w, padding=padding, residual=residual)
     if "device" not in message:
         with pytest.raises(RuntimeError, match=re.escape(message)):
             compat_conv1d(X.to("meta", dtype), W.to("meta", dtype), residual=residual.to("meta"))
@@ -302,9 +305,9 @@ def test_unknown_activation(name, requires_grad, argument):
     expected = UnicodeEncodeError if name == "\ud800" else ValueError
     for device in ("cpu", "meta"):
         with pytest.raises((expected, RuntimeError) if name == "\ud800" else ValueError):
-            compat_conv1d(X.to(device), W.to(device).requires_grad_(requires_grad), **{argument: name})
+            compat_conv1d(X.to(device), W.to(device, copy=True).requires_grad_(requires_grad), **{argument: name})
     if name == "mish":
-        with pytest.raises(ValueError, match="activation must be one of none, relu, .*, got 'mish'"):
+        with pytest.raises(ValueError, match=r"activation must be one of none, relu, .*, got 'mish'"):
             compat_conv1d(X, W, **{argument: name})
 
 
@@ -390,7 +393,7 @@ def test_gradients(kwargs, batch, residual):
         return compat_conv1d(x, w, b, **kwargs, residual=residual)
 
     assert torch.autograd.gradcheck(f, args)
-    assert torch.autograd.gradgradcheck(f, args)
+    assert torch.autograd.gradgradcheck(f, args, fast_mode=True)
 
 
 @pytest.mark.parametrize("needed", range(4), ids=["input", "weight", "bias", "residual"])
@@ -470,6 +473,7 @@ def test_compiles_with_dynamic_shapes(backend, layout):
     model = Model()
     counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
+    first = 0
     for length in (50, 83):
         x, y = (layout(reference.values(2, 6, length)).requires_grad_() for _ in range(2))
         out, want = compiled(x), model(y)
@@ -477,7 +481,8 @@ def test_compiles_with_dynamic_shapes(backend, layout):
         assert out.stride() == want.stride()
         grads = (torch.autograd.grad(t.sum(), [leaf, *model.parameters()]) for t, leaf in ((out, x), (want, y)))
         torch.testing.assert_close(*grads)
-    assert counts.frame_count == 1
+        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
+    assert counts.frame_count == first
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

@@ -3,6 +3,7 @@
 import re
 import warnings
 
+import opinfo
 import pytest
 import reference
 import torch
@@ -10,7 +11,6 @@ import torch._dynamo.testing
 from blackwell_compat import istft_fp32, stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.testing._internal.common_methods_invocations import op_db
 
 OP = torch.ops.blackwell_compat.istft_fp32.default
 
@@ -217,10 +217,11 @@ def test_an_uncovered_sample_that_is_trimmed_is_no_error():
 @pytest.mark.filterwarnings("ignore:.*The length of signal is shorter")
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
 def test_opinfo_samples(dtype):
-    op = next(op for op in op_db if op.name == "istft")
+    op = opinfo.named("istft")
     for sample in op.sample_inputs("cpu", dtype, requires_grad=True):
         got, peer = (f(sample.input, *sample.args, **sample.kwargs) for f in (istft_fp32, torch.istft))
         torch.testing.assert_close(got, peer)
+        opinfo.ran("istft", "forward")
         leaves = [t for t in (sample.input, *sample.kwargs.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
         seed = torch.randn(got.shape, dtype=got.dtype)
         for ours, theirs in zip(
@@ -229,6 +230,7 @@ def test_opinfo_samples(dtype):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)
+        opinfo.ran("istft", "backward")
 
 
 GRADIENTS = [

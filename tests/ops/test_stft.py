@@ -2,6 +2,7 @@
 
 import re
 
+import opinfo
 import pytest
 import reference
 import torch
@@ -9,7 +10,6 @@ import torch._dynamo.testing
 from blackwell_compat import stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.testing._internal.common_methods_invocations import op_db
 
 OP = torch.ops.blackwell_compat.stft_fp32.default
 HALVES = [torch.float16, torch.bfloat16]
@@ -216,10 +216,11 @@ def test_unknown_pad_mode():
 @pytest.mark.filterwarnings("ignore:stft with return_complex=False")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
 def test_opinfo_samples(dtype):
-    op = next(op for op in op_db if op.name == "stft")
+    op = opinfo.named("stft")
     for sample in op.sample_inputs("cpu", dtype, requires_grad=True):
         got, peer = (f(sample.input, *sample.args, **sample.kwargs) for f in (stft_fp32, torch.stft))
         torch.testing.assert_close(got, peer)
+        opinfo.ran("stft", "forward")
         leaves = [t for t in (sample.input, *sample.kwargs.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
         seed = torch.randn(got.shape, dtype=got.dtype)
         for ours, theirs in zip(
@@ -228,6 +229,7 @@ def test_opinfo_samples(dtype):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)
+        opinfo.ran("stft", "backward")
 
 
 GRADIENTS = [

@@ -230,7 +230,11 @@ Tensor named_padding(const Tensor& input, const Tensor& weight, const OptTensor&
     left = total / 2;
     right = total - left;
   }
-  const Tensor x = left == right ? input : at::constant_pad_nd_symint(input, {c10::SymInt(0), right - left});
+  const c10::SymInt more = right - left, none = 0;
+  const Tensor x = left == right ? input
+                   : is_channels_last_1d(input)
+                       ? at::constant_pad_nd_symint(input.transpose(1, 2), {none, none, none, more}).transpose(1, 2)
+                       : at::constant_pad_nd_symint(input, {none, more});
   return call(x, weight, bias, stride, Ints(&left, 1), dilation, std::move(groups), pre, pre_slope, act, slope, residual);
 }
 

@@ -7,11 +7,11 @@ import torch
 from blackwell_compat import _C
 
 
-def one(value: int | tuple[int, ...] | list[int]) -> int:
-    """The value of an argument that torch takes as a number or as a sequence of one number."""
+def one(value: int | tuple[int, ...] | list[int], op: str = "compat_conv1d: stride, padding") -> int:
+    """The value of an argument of `op` that torch takes as a number or as a sequence of one number."""
     if isinstance(value, (tuple, list)):
         if len(value) != 1:
-            raise RuntimeError(f"compat_conv1d: stride, padding and dilation must hold one value each, got {value}")
+            raise RuntimeError(f"{op} and dilation must hold one value each, got {value}")
         return value[0]
     return value
 

@@ -42,7 +42,8 @@ def compat_conv_transpose1d(
         ValueError: an unknown activation.
     Source: the formula of torch.nn.ConvTranspose1d, as one convolution with a channel per phase of the stride.
     """
-    s, p, o, d = one(stride), one(padding), one(output_padding), one(dilation)
+    op = "compat_conv_transpose1d: stride, padding, output_padding"
+    s, p, o, d = one(stride, op), one(padding, op), one(output_padding, op), one(dilation, op)
     if not torch.compiler.is_compiling():
         result = _C.conv_transpose1d(
             input, weight, bias, s, p, o, groups, d, pre_activation, pre_slope, activation, slope

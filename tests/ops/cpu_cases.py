@@ -1,0 +1,58 @@
+"""Cases for the CPU's instruction sets; run as a program, it computes them in its process: cpu_cases.py results.pt"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import blackwell_compat as bc
+import reference
+import torch
+from torch.nn import functional as F
+
+OPS = {
+    "linear": (bc.compat_linear, F.linear),
+    "conv1d": (bc.compat_conv1d, F.conv1d),
+    "conv_transpose1d": (bc.compat_conv_transpose1d, F.conv_transpose1d),
+}
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+# op, sizes of input and weight, options
+CASES = [
+    ("linear", (1, 300), (500, 300), {}),
+    ("linear", (29, 131), (33, 131), {}),
+    ("linear", (13, 65), (50, 65), {"activation": "leaky_relu"}),
+    ("linear", (200, 9), (7, 9), {"activation": "gelu"}),
+    ("conv1d", (2, 20, 157), (24, 20, 5), {"padding": 2, "pre_activation": "leaky_relu"}),
+    ("conv1d", (1, 40, 157), (35, 40, 3), {"padding": 1}),
+    ("conv1d", (1, 33, 301), (32, 33, 7), {"dilation": 3, "activation": "relu"}),
+    ("conv1d", (1, 36, 101), (40, 36, 8), {"dilation": 2}),
+    ("conv1d", (2, 50, 157), (3, 50, 7), {"activation": "tanh"}),
+    ("conv1d", (2, 19, 157), (19, 1, 5), {"groups": 19, "padding": 2}),
+    ("conv1d", (2, 24, 157), (36, 6, 5), {"groups": 4, "stride": 2}),
+    ("conv_transpose1d", (2, 20, 57), (20, 9, 7), {"stride": 3}),
+    ("conv_transpose1d", (1, 64, 57), (64, 17, 8), {"stride": 2, "padding": 3}),
+]
+
+
+def arguments(case, dtype):
+    op, x, w, kwargs = case
+    c_out = w[1] if op == "conv_transpose1d" else w[0]
+    tensors = reference.values(*x), reference.values(*w, seed=1), reference.values(c_out, seed=2)
+    return tuple(t.to(dtype) for t in tensors), kwargs
+
+
+def composed(op, x, w, b, pre_activation=None, activation=None, **kwargs):
+    """torch's own operator, with the activations beside it."""
+    functions = {None: lambda t: t, "leaky_relu": F.leaky_relu, "relu": F.relu, "gelu": F.gelu, "tanh": torch.tanh}
+    return functions[activation](OPS[op][1](functions[pre_activation](x), w, b, **kwargs))
+
+
+if __name__ == "__main__":
+    results = {}
+    for number, case in enumerate(CASES):
+        for dtype in DTYPES:
+            args, kwargs = arguments(case, dtype)
+            results[number, dtype] = OPS[case[0]][0](*args, **kwargs)
+    isa, dtypes = bc._C.cpu_isa, bc._C.cpu_dtypes()
+    torch.save({"results": results, "isa": isa, "dtypes": dtypes}, sys.argv[1])
