@@ -21,6 +21,7 @@ from blackwell_compat.patching.classes import (
     swapped_class,
 )
 from blackwell_compat.patching.fold import PLAIN, is_weight_norm, weight_norm_hooks, weight_parametrization
+from blackwell_compat.patching.freed import is_freed
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Pattern = str | re.Pattern[str]
@@ -160,6 +161,8 @@ def provider(module: nn.Module, patched: bool, to_cpu: bool) -> str:
     """Who computes a module: "ours (oneDNN)", "ours (ATen)" or "torch"."""
     if not patched:
         return "torch"
+    if is_freed(module):  # float32 on the CPU
+        return "ours (oneDNN)" if _C.onednn_version is not None else "ours (ATen)"
     weight = weight_tensors_of_patched(module)
     if weight is None or (weight.device.type != "cpu" and not to_cpu):
         return "torch"
