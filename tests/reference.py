@@ -8,6 +8,14 @@ from typing import Any
 import torch
 
 
+def values(*size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    """Normally distributed values, the same at each call; integers from -4 to 4."""
+    generator = torch.Generator().manual_seed(sum(size) + 7919 * seed)
+    if not dtype.is_floating_point:
+        return torch.randint(-4, 5, size, generator=generator, dtype=dtype)
+    return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+
+
 def widened(value: Any) -> Any:
     """A floating-point tensor in float64, a complex one in complex128, anything else as it is."""
     if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
@@ -34,3 +42,17 @@ def assert_as_accurate(got: torch.Tensor, peer: torch.Tensor, want: torch.Tensor
     ours, theirs = largest(got.to(want.dtype) - want), largest(peer.to(want.dtype) - want)
     floor = torch.finfo(got.dtype).eps * largest(want) * (64 if got.dtype == want.dtype else 1)
     assert ours <= 2 * theirs + floor, f"max error {ours:.3e}, torch's own {theirs:.3e}, one rounding {floor:.3e}"
+
+
+def assert_rounded(got: torch.Tensor, want: torch.Tensor, magnitude: torch.Tensor) -> None:
+    """`got` is the float64 `want` but for rounding: one of the result, and what float32 sums of `magnitude` allow.
+
+    For shapes drawn at random, where torch's own error may happen to be zero. `magnitude` is `want` of the absolute values.
+    """
+    assert got.shape == want.shape, (got.shape, want.shape)
+    if not got.numel():
+        return
+    working = torch.finfo(torch.promote_types(got.dtype, torch.float32)).eps
+    allowed = torch.finfo(got.dtype).eps * want.abs().max().item() + 8 * working * magnitude.max().item()
+    error = (got.double() - want).abs().max().item()
+    assert error <= allowed, f"max error {error:.3e}, allowed {allowed:.3e}"

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/util/string_view.h>
 
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -14,17 +15,29 @@ enum class Act : int8_t { kNone, kRelu, kLeakyRelu, kGelu, kGeluTanh, kSilu, kTa
 
 struct Activation {
   Act kind = Act::kNone;
-  float slope = 0;  // of leaky_relu, for negative values
+  double slope = 0;  // of leaky_relu, for negative values
 
   bool none() const { return kind == Act::kNone; }
   // x > 0 ? x : slope * x covers relu as well
   bool is_leaky() const { return kind == Act::kRelu || kind == Act::kLeakyRelu; }
 };
 
+// leaky_relu of float32 values. Relu of minus infinity is 0: infinity times a slope of 0 would be NaN.
+struct Leaky {
+  float slope, lowest;
+
+  explicit Leaky(float slope)
+      : slope(slope), lowest(slope == 0 ? std::numeric_limits<float>::lowest() : -std::numeric_limits<float>::infinity()) {}
+  float operator()(float value) const {
+    const float finite = value < lowest ? lowest : value;
+    return finite > 0 ? finite : finite * slope;
+  }
+};
+
 inline Activation parse_activation(std::string_view name, double slope) {
   if (name == "none") return {};
   if (name == "relu") return {Act::kRelu, 0};
-  if (name == "leaky_relu") return {Act::kLeakyRelu, static_cast<float>(slope)};
+  if (name == "leaky_relu") return {Act::kLeakyRelu, slope};
   if (name == "gelu") return {Act::kGelu, 0};
   if (name == "gelu_tanh") return {Act::kGeluTanh, 0};
   if (name == "silu") return {Act::kSilu, 0};

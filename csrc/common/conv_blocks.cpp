@@ -14,15 +14,14 @@ namespace blackwell_compat {
 namespace {
 
 BC_CLONES void leaky(float* values, int64_t count, float slope) {
-  for (int64_t i = 0; i < count; ++i) values[i] = values[i] > 0 ? values[i] : values[i] * slope;
+  const Leaky activation(slope);
+  for (int64_t i = 0; i < count; ++i) values[i] = activation(values[i]);
 }
 
 template <typename T>
 void leaky(T* values, int64_t count, float slope) {
-  for (const auto i : c10::irange(count)) {
-    const float v = static_cast<float>(values[i]);
-    values[i] = static_cast<T>(v > 0 ? v : v * slope);
-  }
+  const Leaky activation(slope);
+  for (const auto i : c10::irange(count)) values[i] = static_cast<T>(activation(static_cast<float>(values[i])));
 }
 
 template <typename To, typename From>

@@ -49,14 +49,15 @@ struct Products {
 
 // even and odd: the rows of the pair, `step` floats from pair to pair, which hold what the products are added to.
 BC_CLONES void combine(const Products& m, int64_t pairs, int64_t channels, float slope, float* even, float* odd, int64_t step) {
+  const Leaky activation(slope);
   for (int64_t i = 0; i < pairs; ++i) {
     const float* __restrict m0 = m.m0 + i * channels, * __restrict m1 = m.m1 + i * channels;
     const float* __restrict m2 = m.m2 + i * channels, * __restrict m3 = m.m3 + i * channels;
     float* __restrict e = even + i * step, * __restrict o = odd + i * step;
     for (int64_t c = 0; c < channels; ++c) {
       const float ye = e[c] + (m0[c] + m1[c] + m2[c]), yo = o[c] + (m1[c] - m2[c] - m3[c]);
-      e[c] = ye > 0 ? ye : ye * slope;
-      o[c] = yo > 0 ? yo : yo * slope;
+      e[c] = activation(ye);
+      o[c] = activation(yo);
     }
   }
 }

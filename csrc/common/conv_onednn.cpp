@@ -1,5 +1,6 @@
 // A block in bfloat16 or float16 by oneDNN's convolution on rows.
 #include <algorithm>
+#include <bit>
 
 #include "common/conv_step.h"
 #include "common/onednn.h"
@@ -69,7 +70,7 @@ class OneDnnStep : public ConvStep {
                              layer_.groups,
                              layer_.bias,
                              static_cast<int64_t>(layer_.act.kind),
-                             static_cast<int64_t>(layer_.act.slope * 1e6),
+                             std::bit_cast<int64_t>(layer_.act.slope),
                              static_cast<int64_t>(dtype_),
                              positions};
     const auto& layout = *std::static_pointer_cast<const memory::desc>(weight_.layout);

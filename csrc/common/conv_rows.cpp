@@ -96,12 +96,13 @@ class FewStep : public Float32Step {
     const int64_t inputs = layer_.c_in / layer_.groups, outputs = layer_.c_out / layer_.groups;
     const auto* x = static_cast<const float*>(source);
     auto* y = static_cast<float*>(target);
+    const Leaky activation(slope_);
     for (int64_t p = 0; p < positions; ++p, x += layer_.stride * layer_.c_in) {
       for (int64_t n = 0; n < layer_.c_out; ++n, ++y) {
         const float value =
             (bias_ == nullptr ? 0 : bias_[n]) + scalar_product(x + n / outputs * inputs, weight_ + n * inputs * layer_.kernel,
                                                                stretch.depth, stretch.taps, layer_.dilation * layer_.c_in);
-        *y = value > 0 ? value : value * slope_;
+        *y = activation(value);
       }
     }
   }
@@ -115,7 +116,8 @@ BC_CLONES void channel_by_channel(const float* x, const float* w, const float* b
     for (int64_t c = 0; c < channels; ++c) y[c] += x[t * step + c] * w[t * channels + c];
   }
   if (slope == 1) return;
-  for (int64_t c = 0; c < channels; ++c) y[c] = y[c] > 0 ? y[c] : y[c] * slope;
+  const Leaky activation(slope);
+  for (int64_t c = 0; c < channels; ++c) y[c] = activation(y[c]);
 }
 
 class DepthwiseStep : public Float32Step {
@@ -196,9 +198,9 @@ ConvMethod conv_method(const ConvLayer& layer, at::ScalarType dtype) {
   if (dtype != at::kFloat) return ConvMethod::kOneDnn;
   if (layer.groups == layer.c_in && layer.groups == layer.c_out && layer.groups > 1) return ConvMethod::kDepthwise;
   if (layer.c_out / layer.groups <= kMaxFew && layer.c_in / layer.groups * layer.kernel >= 16) return ConvMethod::kFew;
-  constexpr int64_t kMinChannels = 32;
+  // The differences cost a pass over the inputs, which pays where enough products are saved
   const bool minimal = layer.stride == 1 && layer.groups == 1 && layer.rows_per_position == 1 && layer.kernel >= 3 &&
-                       std::min(layer.c_in, layer.c_out) >= kMinChannels;
+                       layer.c_in >= 32 && layer.c_out >= 16 && layer.kernel * ((layer.c_out + 15) / 16) >= 6;
   return minimal ? ConvMethod::kMinimal : ConvMethod::kRows;
 }
 

@@ -1,5 +1,6 @@
 // What the short-time transforms share: the cosines and sines of a discrete Fourier transform.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -34,8 +35,12 @@ inline __attribute__((always_inline)) const typename Lanes<T>::Slot& slot(const 
   return *reinterpret_cast<const typename Lanes<T>::Slot*>(at);
 }
 
-// Sizes up to this are a small matrix product: quicker than a call of the FFT library for each block of frames.
-constexpr int64_t kLargestDirect = 48;
+// Frames that the FFT library gets at once: 512 KiB of samples, less where that would make fewer than four blocks. Of the
+// sizes alone, so that the result does not depend on the number of threads.
+inline int64_t block_frames(int64_t n_fft, int64_t n_frames, int64_t sample_bytes) {
+  const int64_t fit = (512 << 10) / (n_fft * sample_bytes), quarter = std::max<int64_t>(16, (n_frames + 3) / 4);
+  return std::clamp<int64_t>(std::min(fit, quarter), 1, 512);
+}
 
 // cos and sin of 2 pi i / n_fft for i < n_fft, exact where the value is 0, 1 or -1.
 struct Circle {

@@ -29,7 +29,10 @@ class Arguments {
   c10::SymInt integer() {
     if (!ok_) return 0;
     if (!PyLong_CheckExact(*next_)) return ok_ = false, c10::SymInt(0);
-    return PyLong_AsLongLong(*next_++);
+    int overflow = 0;
+    const int64_t value = PyLong_AsLongLongAndOverflow(*next_++, &overflow);
+    ok_ = overflow == 0;
+    return value;
   }
   double number() {
     if (!ok_) return 0;
@@ -39,6 +42,7 @@ class Arguments {
   c10::string_view text() {
     Py_ssize_t size = 0;
     const char* data = ok_ && PyUnicode_Check(*next_) ? PyUnicode_AsUTF8AndSize(*next_++, &size) : nullptr;
+    if (ok_ && data == nullptr) PyErr_Clear();  // not UTF-8
     ok_ = ok_ && data != nullptr;
     return ok_ ? c10::string_view(data, size) : c10::string_view();
   }

@@ -5,10 +5,13 @@
 #include <c10/util/intrusive_ptr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
+
+#include "common/give_back.h"
 
 namespace blackwell_compat {
 namespace {
@@ -53,7 +56,10 @@ struct Entry {
   Layout layout;
   uint32_t version;
   Fingerprint values;
-  std::shared_ptr<const Packed> packed;
+  std::shared_ptr<const Packed> packed;  // null: there was no room for it
+  size_t nbytes;                         // that it takes, or would take
+
+  size_t taken() const { return packed ? nbytes : 0; }
 };
 
 struct StorageEntry {
@@ -66,12 +72,10 @@ struct StorageEntry {
 class PackCache {
  public:
   std::shared_ptr<const Packed> get(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make) {
-    if (!weight.unsafeGetTensorImpl()->version_counter().enabled()) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      return refuse();
-    }
     const Layout layout(weight, kind);
-    const uint32_t version = weight._version();
+    // Inference tensors have no version; there the values tell
+    const bool counted = weight.unsafeGetTensorImpl()->version_counter().enabled();
+    const uint32_t version = counted ? weight._version() : 0;
     const Fingerprint values = fingerprint(weight);
     auto* key = weight.storage().unsafeGetStorageImpl();
     {
@@ -81,10 +85,15 @@ class PackCache {
         for (auto entry = storage->entries.begin(); entry != storage->entries.end(); ++entry) {
           if (!(entry->layout == layout)) continue;
           if (entry->version == version && entry->values == values) {
-            ++stats_.reused;
-            return entry->packed;
+            if (entry->packed) {
+              ++stats_.reused;
+              return entry->packed;
+            }
+            if (!has_room(entry->nbytes)) return refuse();
+            storage->entries.erase(entry);
+            break;
           }
-          stats_.bytes -= entry->packed->nbytes();
+          stats_.bytes -= entry->taken();
           storage->entries.erase(entry);
           ++storage->changes;
           storage->last_version = version;
@@ -97,10 +106,10 @@ class PackCache {
           return refuse();
         }
       }
-      sweep();
-      if (stats_.bytes + weight.nbytes() > stats_.capacity) return refuse();
+      if (!has_room(weight.nbytes())) return refuse();  // what is packed is hardly ever smaller
     }
     auto packed = std::make_shared<const Packed>(make());
+    give_back(packed->nbytes());  // about what packing took besides
     std::lock_guard<std::mutex> lock(mutex_);
     StorageEntry* storage = find(key);
     if (storage == nullptr) {
@@ -109,9 +118,14 @@ class PackCache {
     for (const Entry& entry : storage->entries) {  // another thread was faster
       if (entry.layout == layout && entry.version == version) return entry.packed;
     }
+    const size_t nbytes = packed->nbytes();
+    if (!has_room(nbytes)) {
+      storage->entries.push_back({layout, version, values, nullptr, nbytes});
+      return refuse();
+    }
     ++stats_.made;
-    stats_.bytes += packed->nbytes();
-    storage->entries.push_back({layout, version, values, packed});
+    stats_.bytes += nbytes;
+    storage->entries.push_back({layout, version, values, packed, nbytes});
     return packed;
   }
 
@@ -119,7 +133,9 @@ class PackCache {
     std::lock_guard<std::mutex> lock(mutex_);
     sweep();
     PackStats result = stats_;
-    for (const auto& [key, storage] : storages_) result.entries += storage.entries.size();
+    for (const auto& [key, storage] : storages_) {
+      result.entries += std::count_if(storage.entries.begin(), storage.entries.end(), [](const Entry& e) { return !!e.packed; });
+    }
     return result;
   }
 
@@ -141,13 +157,18 @@ class PackCache {
     return &found->second;
   }
 
+  bool has_room(size_t nbytes) {
+    sweep();
+    return stats_.bytes + nbytes <= stats_.capacity;
+  }
+
   void sweep() {  // forget the weights that are gone
     for (auto it = storages_.begin(); it != storages_.end();) {
       if (!it->second.storage.expired()) {
         ++it;
         continue;
       }
-      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.packed->nbytes();
+      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.taken();
       it = storages_.erase(it);
     }
   }

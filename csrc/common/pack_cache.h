@@ -28,9 +28,9 @@ struct PackStats {
 };
 
 // The packed form of `weight`, made by `make` where there is none yet. Null where it should not be packed: the weight
-// changes from call to call (training), it has no version counter (inference tensors), or the cache is full. A weight is
-// known by its storage, offset, sizes, strides and version, and by 16 of its values, which notice writes that leave the
-// version as it was (through `.data`). Thread-safe.
+// changes from call to call (training), or the cache is full. A weight is known by its storage, offset, sizes, strides and
+// version, and by 16 of its values, which notice writes that leave the version as it was (through `.data`) or have none
+// (inference tensors). Thread-safe.
 std::shared_ptr<const Packed> packed_weight(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make);
 
 PackStats pack_stats();

@@ -77,7 +77,11 @@ __attribute__((noinline)) void kernel(const Part& a) {
       if (from != nullptr) {
         value += count == kLanes ? *reinterpret_cast<const Vec*>(from + column) : load_some(from + column, count);
       }
-      if (a.last && a.slope != 1) value = value > 0 ? value : value * a.slope;
+      if (a.last && a.slope == 0) {  // minus infinity times 0 would be NaN
+        value = value < 0 ? Vec{} : value;
+      } else if (a.last && a.slope != 1) {
+        value = value > 0 ? value : value * a.slope;
+      }
       if (count == kLanes) {
         *reinterpret_cast<Vec*>(y + column) = value;
       } else {

@@ -59,6 +59,7 @@ def _cpu() -> dict[str, Any]:
         "model": model[1] if model else platform.processor() or platform.machine(),
         "isa": [flag for flag in ISA_FLAGS if flag in have],
         "threads": torch.get_num_threads(),
+        "kernels": _C.cpu_isa,
     }
 
 
@@ -124,7 +125,8 @@ class Doctor(dict[str, Any]):
             rows.append(("GPU", "none that torch can use"))
         if self["driver"]:
             rows.append(("NVIDIA driver", self["driver"]))
-        rows.append(("CPU kernels", f"oneDNN {onednn}" if onednn else "ATen's kernels (built without oneDNN)"))
+        rows.append(("float32 kernels", f"ours, {cpu['kernels']}"))
+        rows.append(("oneDNN, for half precision", onednn or "not in this build: computed in float32"))
         for dtype, computed in self["cpu_dtypes"].items():
             rows.append((f"  {dtype} is computed in", computed))
         rows.append(("OpenMP", "\n".join(openmp) or "none loaded"))
@@ -164,8 +166,8 @@ def doctor() -> Doctor:
     """Look at the machine, the torch wheel and this package.
 
     Returns:
-        a dict with the keys version, python, platform, cpu, torch, cuda_devices, driver, onednn (version, or None where
-        the CPU kernels are ATen's), cpu_dtypes (dtype -> what this CPU computes it in), openmp (files), stats (see
+        a dict with the keys version, python, platform, cpu, torch, cuda_devices, driver, onednn (version, or None in a
+        build without it), cpu_dtypes (dtype -> what this CPU computes it in), openmp (files), stats (see
         `stats`) and warnings. Printed, it is a table.
     """
     archs = torch.cuda.get_arch_list() if torch.cuda.is_available() else []

@@ -1,16 +1,16 @@
 """istft_fp32 against torch.istft."""
 
 import re
+import warnings
 
 import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import istft_fp32, stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing._internal.common_methods_invocations import op_db
-
-from blackwell_compat import istft_fp32, stft_fp32
 
 OP = torch.ops.blackwell_compat.istft_fp32.default
 
@@ -32,6 +32,8 @@ AWKWARD = [
     (31, 8, 31, False, "random"),
     (34, 9, 34, True, "random"),
     (48, 11, 48, True, "random"),
+    (64, 16, 64, True, "hann"),
+    (96, 24, 96, True, "hann"),
     (257, 64, 257, True, "random"),
 ]
 
@@ -65,7 +67,7 @@ def test_matches_float64_reference(sizes, batch, dtype, layout):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("n_fft, hop", [(16, 4), (64, 16), (9, 2)], ids=str)
+@pytest.mark.parametrize(("n_fft", "hop"), [(16, 4), (64, 16), (9, 2)], ids=str)
 def test_few_frames(n_fft, hop, frames):
     args = make_spectrum(2, n_fft // 2 + 1, frames), n_fft, hop, n_fft, make_window("random", n_fft), False
     got, peer = istft_fp32(*args), torch.istft(*args)
@@ -74,7 +76,9 @@ def test_few_frames(n_fft, hop, frames):
 
 @pytest.mark.filterwarnings("ignore:.*The length of signal is shorter")
 @pytest.mark.parametrize("length", [1, 7, 100, 480, 500, 1000, -60])
-@pytest.mark.parametrize("n_fft, center, normalized", [(16, True, False), (16, False, True), (80, True, True)], ids=str)
+@pytest.mark.parametrize(
+    ("n_fft", "center", "normalized"), [(16, True, False), (16, False, True), (80, True, True)], ids=str
+)
 def test_length_and_normalization(n_fft, center, normalized, length):
     kwargs = {"window": make_window("random", n_fft), "center": center, "normalized": normalized, "length": length}
     args = make_spectrum(2, n_fft // 2 + 1, 121), n_fft, 4
@@ -83,8 +87,12 @@ def test_length_and_normalization(n_fft, center, normalized, length):
 
 
 def test_a_length_beyond_the_frames_warns(capfd):
-    istft_fp32(make_spectrum(9, 5), 16, window=make_window("random", 16), length=1000)
-    assert "istft_fp32: The length of signal is shorter than the length parameter" in capfd.readouterr().err
+    """Newer torch hands warnings of operators to Python, older prints them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        istft_fp32(make_spectrum(9, 5), 16, window=make_window("random", 16), length=1000)
+    told = capfd.readouterr().err + "".join(str(warning.message) for warning in caught)
+    assert "istft_fp32: The length of signal is shorter than the length parameter" in told
 
 
 @pytest.mark.parametrize("n_fft", [16, 15, 100])
@@ -126,7 +134,7 @@ def test_strided_and_conjugate_input():
         assert torch.equal(istft_fp32(lazy, n_fft, window=w), istft_fp32(lazy.resolve_conj(), n_fft, window=w))
 
 
-@pytest.mark.parametrize("sizes", MODELS[:4] + [(2048, 320, 2048, True, "hann")], ids=str)
+@pytest.mark.parametrize("sizes", [*MODELS[:4], (2048, 320, 2048, True, "hann")], ids=str)
 def test_round_trip(sizes):
     n_fft, hop, win_length, center, kind = sizes
     x = torch.randn(2, 30 * n_fft + 7, generator=torch.Generator().manual_seed(n_fft))
@@ -164,7 +172,13 @@ def test_any_size(data, n_fft, center, normalized):
 
 X, W = make_spectrum(9, 13), make_window("hann", 16)
 ERRORS = [
-    (RuntimeError, "istft requires a complex-valued input tensor", (X.real, 16), {}),
+    # From torch 2.15 on torch raises TypeError
+    (
+        (RuntimeError, TypeError),
+        "istft requires a complex-valued input tensor",
+        (X.real, 16),
+        {},
+    ),
     (RuntimeError, "input tensor cannot be empty", (X[:, :0], 16), {}),
     (RuntimeError, "input tensor cannot be empty", (X[None][:0], 16), {}),
     (RuntimeError, "expected a tensor with 3 or 4 dimensions, but got 5", (X[None, None], 16), {}),
@@ -187,7 +201,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error, message, args, kwargs", ERRORS, ids=[e[1][:40] for e in ERRORS])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), ERRORS, ids=[e[1][:40] for e in ERRORS])
 def test_messages(error, message, args, kwargs):
     with pytest.raises(error, match=re.escape(message)):
         torch.istft(*args, **kwargs)
@@ -209,7 +223,9 @@ def test_opinfo_samples(dtype):
         torch.testing.assert_close(got, peer)
         leaves = [t for t in (sample.input, *sample.kwargs.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
         seed = torch.randn(got.shape, dtype=got.dtype)
-        for ours, theirs in zip(*(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True):
+        for ours, theirs in zip(
+            *(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True
+        ):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)

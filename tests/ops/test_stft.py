@@ -6,11 +6,10 @@ import pytest
 import reference
 import torch
 import torch._dynamo.testing
+from blackwell_compat import stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing._internal.common_methods_invocations import op_db
-
-from blackwell_compat import stft_fp32
 
 OP = torch.ops.blackwell_compat.stft_fp32.default
 HALVES = [torch.float16, torch.bfloat16]
@@ -66,7 +65,7 @@ def test_matches_float64_reference(sizes, batch, dtype):
 @pytest.mark.parametrize("normalized", [False, True], ids=["plain", "normalized"])
 @pytest.mark.parametrize("onesided", [None, True, False], ids=["default", "onesided", "twosided"])
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant", "replicate", "circular"])
-@pytest.mark.parametrize("n_fft, length", [(20, 1003), (20, 11), (64, 500), (64, 33), (9, 5)], ids=str)
+@pytest.mark.parametrize(("n_fft", "length"), [(20, 1003), (20, 11), (64, 500), (64, 33), (9, 5)], ids=str)
 def test_padding_and_normalization(n_fft, length, pad_mode, onesided, normalized):
     args = make_signal(2, length), n_fft, 5
     kwargs = {"window": make_window("hann", n_fft), "pad_mode": pad_mode, "onesided": onesided}
@@ -192,11 +191,16 @@ ERRORS = [
     (RuntimeError, "1D window tensor of size equal to", (X, 16, 4, 16, W[None]), {"return_complex": True}),
     (RuntimeError, "must be on the same device", (X, 16, 4, 16, W.to("meta")), {"return_complex": True}),
     (RuntimeError, "Cannot have onesided output if window or input is complex", (X + 0j, 16), {"onesided": True}),
-    (RuntimeError, "should only be set when center = false", (X, 16), {"return_complex": True, "align_to_window": True}),
+    (
+        RuntimeError,
+        "should only be set when center = false",
+        (X, 16),
+        {"return_complex": True, "align_to_window": True},
+    ),
 ]
 
 
-@pytest.mark.parametrize("error, message, args, kwargs", ERRORS, ids=[e[1][:40] for e in ERRORS])
+@pytest.mark.parametrize(("error", "message", "args", "kwargs"), ERRORS, ids=[e[1][:40] for e in ERRORS])
 def test_messages(error, message, args, kwargs):
     with pytest.raises(error):
         torch.stft(*args, **kwargs)
@@ -205,7 +209,7 @@ def test_messages(error, message, args, kwargs):
 
 
 def test_unknown_pad_mode():
-    with pytest.raises(NotImplementedError, match="stft_fp32: .*Unrecognised padding mode foo"):
+    with pytest.raises(NotImplementedError, match=r"stft_fp32: .*Unrecognised padding mode foo"):
         stft_fp32(X, 16, window=W, pad_mode="foo", return_complex=True)
 
 
@@ -218,7 +222,9 @@ def test_opinfo_samples(dtype):
         torch.testing.assert_close(got, peer)
         leaves = [t for t in (sample.input, *sample.kwargs.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
         seed = torch.randn(got.shape, dtype=got.dtype)
-        for ours, theirs in zip(*(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True):
+        for ours, theirs in zip(
+            *(torch.autograd.grad(y, leaves, seed, allow_unused=True) for y in (got, peer)), strict=True
+        ):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)
@@ -293,7 +299,9 @@ OPCHECKS = [
 def test_opcheck(kwargs, requires_grad):
     w = make_window("hann", kwargs.get("win_length", 16))
     for x in (make_signal(90), make_signal(2, 90)):
-        torch.library.opcheck(OP, (x.requires_grad_(requires_grad), 16, 4), {"window": w, "return_complex": True} | kwargs)
+        torch.library.opcheck(
+            OP, (x.requires_grad_(requires_grad), 16, 4), {"window": w, "return_complex": True} | kwargs
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)

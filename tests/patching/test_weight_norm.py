@@ -72,8 +72,6 @@ def test_computes_the_same_and_the_weight_is_kept(form, kind, monkeypatch):
 
 @both_forms
 def test_packed_once(form):
-    if bc._C.onednn_version is None:
-        return  # a build without oneDNN packs nothing
     layer, _, x = pair(form)
     with torch.no_grad():
         layer(x)

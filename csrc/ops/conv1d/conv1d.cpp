@@ -34,9 +34,23 @@ c10::SymInt length_of(const Tensor& input, const Tensor& weight, Ints stride, In
   return (input.sym_size(-1) + padding[0] * 2 - dilation[0] * (weight.sym_size(2) - 1) - 1) / stride[0] + 1;
 }
 
+// One rule for every path, so that none of them broadcasts.
+void check_residual(const OptTensor& residual, const Tensor& input, const Tensor& weight, Ints stride, Ints padding,
+                    Ints dilation) {
+  if (!residual) return;
+  auto sizes = input.sym_sizes().vec();
+  sizes[sizes.size() - 2] = weight.sym_size(0);
+  sizes.back() = length_of(input, weight, stride, padding, dilation);
+  BC_CHECK("compat_conv1d", residual->sym_sizes().equals(sizes), "residual must have the size of the output, ", Ints(sizes),
+           ", got ", residual->sym_sizes());
+  BC_CHECK_SAME_DTYPE("compat_conv1d", *residual, input);
+  BC_CHECK_SAME_DEVICE("compat_conv1d", *residual, input);
+}
+
 Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
                  c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
   conv1d_check(input, weight, bias, stride, padding, dilation, groups);
+  check_residual(residual, input, weight, stride, padding, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = at::conv1d_symint(x, weight, bias, stride, padding, dilation, std::move(groups));
   const Tensor z = apply_activation(y, parse_activation(view(act), slope));
@@ -46,6 +60,7 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
 Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
            c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
   conv1d_check(input, weight, bias, stride, padding, dilation, groups);
+  check_residual(residual, input, weight, stride, padding, dilation);
   const Conv1dOptions options{stride[0].expect_int(),
                               padding[0].expect_int(),
                               dilation[0].expect_int(),
@@ -60,8 +75,9 @@ Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Int
 }
 
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
-            c10::SymInt groups, Str pre, double, Str act, double, const OptTensor&) {
+            c10::SymInt groups, Str pre, double, Str act, double, const OptTensor& residual) {
   conv1d_check(input, weight, bias, stride, padding, dilation, groups);
+  check_residual(residual, input, weight, stride, padding, dilation);
   parse_activation(view(pre), 0);
   parse_activation(view(act), 0);
   const c10::SymInt c_out = weight.sym_size(0), l_out = length_of(input, weight, stride, padding, dilation);
@@ -133,6 +149,7 @@ Tensor autograd(const Tensor& input, const Tensor& weight, const OptTensor& bias
     return call(input, weight, bias, stride, padding, dilation, std::move(groups), pre, pre_slope, act, slope, residual);
   }
   conv1d_check(input, weight, bias, stride, padding, dilation, groups);
+  check_residual(residual, input, weight, stride, padding, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = Conv1dFunction::apply(x, weight, bias, stride[0], padding[0], dilation[0], groups);
   const Tensor z = apply_activation(y, parse_activation(view(act), slope));

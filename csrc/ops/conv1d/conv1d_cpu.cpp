@@ -39,9 +39,6 @@ Tensor compute(const Tensor& input, at::IntArrayRef size, at::ScalarType dtype, 
   Tensor y = empty_1d(x.size(0), layer.c_out, l_out, channels_last, x.options());
   Tensor r = residual ? *residual : Tensor();
   if (r.defined()) {
-    BC_CHECK("compat_conv1d", r.numel() == y.numel() && r.scalar_type() == y.scalar_type(),
-             "residual must have the size and dtype of the output, got ", r.sizes(), " ", r.scalar_type(), "; the output is ",
-             y.sizes(), " ", y.scalar_type());
     r = channels_last ? r.reshape(y.sizes()).transpose(1, 2).contiguous().transpose(1, 2) : r.reshape(y.sizes()).contiguous();
   }
   const Tensor b = bias ? bias->to(dtype).contiguous() : Tensor();

@@ -236,7 +236,8 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   }
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, normalized, onesided, length, return_complex);
   warn_if_short(plan);
-  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, window_of(input, window, plan), plan, center, normalized, return_complex);
+  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, window_of(input, window, plan), plan, center, normalized,
+                                        return_complex);
   return shaped(y, input, plan);
 }
 

@@ -12,7 +12,7 @@
 namespace blackwell_compat {
 namespace {
 
-constexpr int64_t kBlockBytes = 256 << 10;  // of transformed frames
+constexpr int64_t kLargestDirect = 96;  // n_fft: above it the FFT library is quicker
 constexpr int64_t kDirectRows = 128;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -347,7 +347,7 @@ Tensor synthesise(const Tensor& spectrum, const Tensor& window, int64_t hop, con
       return out;
     }
   }
-  const int64_t frames = std::clamp<int64_t>(kBlockBytes / (rows.n_fft * static_cast<int64_t>(sizeof(T))), 1, 256);
+  const int64_t frames = block_frames(rows.n_fft, rows.n_frames, sizeof(T));
   run(std::max(frames, 4 * rows.reach()),
       [&] { return [&](int64_t b, int64_t from, int64_t to, T* to_row) { synthesise_rows(job, b, from, to, to_row); }; });
   return out;

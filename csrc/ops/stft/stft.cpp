@@ -232,8 +232,8 @@ Tensor backward_meta(const Tensor& grad, const Tensor& window, c10::SymInt lengt
 // From a (B, L) signal in the dtype of the arithmetic to the complex (B, bins, frames).
 struct StftFunction : torch::autograd::Function<StftFunction> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& input, const OptTensor& window,
-                        const Tensor& prepared_window, const Plan& plan, bool center, const std::string& pad_mode, bool normalized,
-                        OptBool align_to_window) {
+                        const Tensor& prepared_window, const Plan& plan, bool center, const std::string& pad_mode,
+                        bool normalized, OptBool align_to_window) {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward({prepared_window});
     ctx->saved_data["length"] = input.sym_size(1);

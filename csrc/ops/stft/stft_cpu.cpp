@@ -10,7 +10,7 @@
 namespace blackwell_compat {
 namespace {
 
-constexpr int64_t kBlockBytes = 256 << 10;  // of windowed samples
+constexpr int64_t kLargestDirect = 24;  // n_fft: above it the FFT library is quicker
 
 // Reads a row of a signal as if it were padded.
 template <typename T>
@@ -172,7 +172,7 @@ Tensor analyse(const Tensor& signal, const Tensor& window_tensor, const Framing&
   T* result = static_cast<T*>(out.data_ptr());
   const bool direct = Direct<T>::handles(n_fft);
   const auto basis = direct ? Direct<T>::basis(window, n_fft, edge) : std::vector<T>();
-  const int64_t step = std::clamp<int64_t>(kBlockBytes / (n_fft * static_cast<int64_t>(sizeof(T))), 1, direct ? 512 : 256);
+  const int64_t step = direct ? 512 : block_frames(n_fft, n_frames, sizeof(T));
   const int64_t blocks = (n_frames + step - 1) / step;
   at::parallel_for(0, batch * blocks, 1, [&](int64_t from, int64_t to) {
     for (const auto i : c10::irange(from, to)) {

@@ -50,7 +50,8 @@ def compat_conv1d(
         RuntimeError: a rule above is broken; the message names the argument and what it got.
         NotImplementedError: a complex dtype.
         ValueError: an unknown activation.
-    Source: the formula of torch.nn.Conv1d; oneDNN in blocks of positions, csrc/common/conv_blocks.h.
+    Source: the formula of torch.nn.Conv1d, in blocks of positions (csrc/common/conv_blocks.h), by minimal filtering for
+        stride 1 (Winograd 1980; csrc/common/conv_minimal.cpp).
     """
     if isinstance(padding, str):
         return torch.ops.blackwell_compat.compat_conv1d.padding(  # type: ignore[no-any-return]

@@ -31,8 +31,8 @@ def compat_linear(
         RuntimeError: a rule above is broken; the message names the argument and what it got.
         NotImplementedError: a complex dtype.
         ValueError: an unknown activation.
-    Source: the formula of torch.nn.Linear. On the CPU oneDNN's matmul on a weight that is packed once: it is packed
-        again when it changes; `blackwell_compat.stats()` counts.
+    Source: the formula of torch.nn.Linear. On the CPU csrc/common/row_gemm.h (half precision: oneDNN) on a
+        weight that is packed once: it is packed again when it changes; `blackwell_compat.stats()` counts.
     """
     if not torch.compiler.is_compiling():
         result = _C.linear(input, weight, bias, pre_activation, pre_slope, activation, slope)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from blackwell_compat import _C
 from blackwell_compat.patching.classes import _make, _names, base_of, patched_class
 from blackwell_compat.patching.fold import PLAIN, weight_norm_hooks
 from blackwell_compat.patching.layers import (
@@ -286,7 +287,9 @@ def freeze(module: FreedWeight) -> None:
         _compat_packed=packed, _compat_parameter=parameter, _compat_size=tuple(parameter.shape), _compat_options=options
     )
     module._parameters["weight"] = None
+    nbytes = parameter.nbytes
     parameter.data = empty
+    _C.give_back(2 * nbytes)  # the weight, and what packing took besides
 
 
 def free(module: nn.Module) -> None:

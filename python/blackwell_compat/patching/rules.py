@@ -128,8 +128,7 @@ def _swapped(module: nn.Module) -> tuple[type[nn.Module], str]:
         raise Unsupported("forward is replaced on the object itself; reached by the dispatcher only")
     new = swapped_class(module)
     cls = user_class(module)
-    packed = _C.onednn_version is not None and weights[-1].dtype is not torch.float64
-    reason = "weights packed once" if packed else "computed by ATen"
+    reason = "computed by ATen" if weights[-1].dtype is torch.float64 else "weights packed once"
     if weight_norm_hooks(module) or weight_parametrization(module) is not None:
         reason += "; weight_norm folded while nobody wants its gradient"
     base = base_of(cls)
@@ -158,19 +157,22 @@ def verdict(name: str, module: nn.Module, selection: Selection) -> Verdict:
 
 
 def provider(module: nn.Module, patched: bool, to_cpu: bool) -> str:
-    """Who computes a module: "ours (oneDNN)", "ours (ATen)" or "torch"."""
+    """Who computes a module: "ours" with the instruction set, oneDNN or ATen in parentheses, or "torch"."""
     if not patched:
         return "torch"
-    if is_freed(module):  # float32 on the CPU
-        return "ours (oneDNN)" if _C.onednn_version is not None else "ours (ATen)"
     weight = weight_tensors_of_patched(module)
     if weight is None or (weight.device.type != "cpu" and not to_cpu):
         return "torch"
-    onednn = _C.onednn_version is not None and weight.dtype is not torch.float64
-    return "ours (oneDNN)" if onednn else "ours (ATen)"
+    names = {torch.float32: "Float", torch.bfloat16: "BFloat16", torch.float16: "Half"}
+    computed = _C.cpu_dtypes().get(names.get(weight.dtype, ""))
+    if computed is None:
+        return "ours (ATen)"
+    return f"ours ({_C.cpu_isa})" if computed == "Float" else "ours (oneDNN)"
 
 
 def weight_tensors_of_patched(module: nn.Module) -> torch.Tensor | None:
+    if is_freed(module):
+        return module._compat_parameter  # type: ignore[return-value]  # empty, but of that dtype and device
     try:
         return weight_tensors(module)[-1]
     except Unsupported:
