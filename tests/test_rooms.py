@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 def rooms() -> list[str]:
     names = torch._C._dispatch_get_all_op_names()
     ops = {name.split("::")[1].split(".")[0] for name in names if name.startswith("blackwell_compat::")}
-    return sorted({op.removesuffix("_backward").removeprefix("compat_").removesuffix("_fp32") for op in ops})
+    for suffix in ("_backward", "_packed", "_pack", "_unpack"):
+        ops = {op.removesuffix(suffix) for op in ops}
+    return sorted({op.removeprefix("compat_").removesuffix("_fp32") for op in ops})
 
 
 def test_the_rooms_of_the_main_job_are_there():

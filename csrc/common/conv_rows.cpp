@@ -167,6 +167,33 @@ std::unique_ptr<ConvStep> step_depthwise(const ConvLayer& layer, const Packed& w
   return std::make_unique<DepthwiseStep>(layer, weight, bias);
 }
 
+ConvMethod only_packed_method(const ConvLayer& layer) {
+  const auto method = conv_method(layer, at::kFloat);
+  return method == ConvMethod::kMinimal ? ConvMethod::kRows : method;
+}
+
+int64_t only_packed_size(const ConvLayer& layer) {
+  const int64_t inputs = layer.c_in / layer.groups, outputs = layer.c_out / layer.groups;
+  if (only_packed_method(layer) != ConvMethod::kRows) return layer.c_out * inputs * layer.kernel;
+  const Stretch stretch(layer);
+  return layer.groups * rows::packed_size(outputs, stretch.depth, stretch.taps);
+}
+
+at::Tensor unpack_conv(ConvMethod method, const at::Tensor& packed, const ConvLayer& layer) {
+  const int64_t inputs = layer.c_in / layer.groups, outputs = layer.c_out / layer.groups;
+  constexpr auto dense = at::MemoryFormat::Contiguous;  // clone, because contiguous() may return `packed` itself
+  if (method == ConvMethod::kDepthwise) return packed.view({layer.kernel, layer.c_out}).t().unsqueeze(1).clone(dense);
+  if (method == ConvMethod::kFew) return packed.view({layer.c_out, layer.kernel, inputs}).transpose(1, 2).clone(dense);
+  const Stretch stretch(layer);
+  const int64_t size = rows::packed_size(outputs, stretch.depth, stretch.taps);
+  const at::Tensor w = at::detail::empty_cpu({layer.c_out, layer.kernel, inputs}, at::kFloat, false);
+  for (int64_t g = 0; g < layer.groups; ++g) {
+    rows::unpack(packed.const_data_ptr<float>() + g * size, outputs, stretch.depth, stretch.taps,
+                 w.mutable_data_ptr<float>() + g * outputs * inputs * layer.kernel, inputs * layer.kernel, 1, inputs);
+  }
+  return w.transpose(1, 2).contiguous();
+}
+
 ConvMethod conv_method(const ConvLayer& layer, at::ScalarType dtype) {
   if (dtype != at::kFloat) return ConvMethod::kOneDnn;
   if (layer.groups == layer.c_in && layer.groups == layer.c_out && layer.groups > 1) return ConvMethod::kDepthwise;

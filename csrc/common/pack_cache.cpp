@@ -11,6 +11,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "common/give_back.h"
+
 namespace blackwell_compat {
 namespace {
 
@@ -107,6 +109,7 @@ class PackCache {
       if (!has_room(weight.nbytes())) return refuse();  // what is packed is hardly ever smaller
     }
     auto packed = std::make_shared<const Packed>(make());
+    give_back(packed->nbytes());  // about what packing took besides
     std::lock_guard<std::mutex> lock(mutex_);
     StorageEntry* storage = find(key);
     if (storage == nullptr) {

@@ -38,12 +38,9 @@ const Choice& choice() {
   return chosen;
 }
 
-}  // namespace
-
-int64_t packed_size(int64_t columns, int64_t depth, int64_t taps) { return panels(columns) * kPanel * depth * taps; }
-
-void pack(const float* weight, int64_t n_step, int64_t c_step, int64_t t_step, int64_t columns, int64_t depth, int64_t taps,
-          float* packed) {
+// visit(t, c, n0, exist) for each row of a panel, in the order of the packed form: columns n0 to n0 + exist, the rest is zeros.
+template <typename Visit>
+void each_row(int64_t columns, int64_t depth, int64_t taps, Visit&& visit) {
   const int64_t taps_at_once = std::max<int64_t>(1, chain(depth, taps) / depth),
                 depth_at_once = std::min(depth, chain(depth, taps));
   for (int64_t t0 = 0; t0 < taps; t0 += taps_at_once) {
@@ -51,15 +48,34 @@ void pack(const float* weight, int64_t n_step, int64_t c_step, int64_t t_step, i
       for (int64_t panel = 0; panel < panels(columns); ++panel) {
         const int64_t exist = std::min(kPanel, columns - panel * kPanel);
         for (int64_t t = t0; t < std::min(t0 + taps_at_once, taps); ++t) {
-          for (int64_t c = c0; c < std::min(c0 + depth_at_once, depth); ++c, packed += kPanel) {
-            const float* from = weight + panel * kPanel * n_step + c * c_step + t * t_step;
-            for (int64_t n = 0; n < exist; ++n) packed[n] = from[n * n_step];
-            std::fill(packed + exist, packed + kPanel, 0.0f);
-          }
+          for (int64_t c = c0; c < std::min(c0 + depth_at_once, depth); ++c) visit(t, c, panel * kPanel, exist);
         }
       }
     }
   }
+}
+
+}  // namespace
+
+int64_t packed_size(int64_t columns, int64_t depth, int64_t taps) { return panels(columns) * kPanel * depth * taps; }
+
+void pack(const float* weight, int64_t n_step, int64_t c_step, int64_t t_step, int64_t columns, int64_t depth, int64_t taps,
+          float* packed) {
+  each_row(columns, depth, taps, [&](int64_t t, int64_t c, int64_t n0, int64_t exist) {
+    const float* from = weight + n0 * n_step + c * c_step + t * t_step;
+    for (int64_t n = 0; n < exist; ++n) packed[n] = from[n * n_step];
+    std::fill(packed + exist, packed + kPanel, 0.0f);
+    packed += kPanel;
+  });
+}
+
+void unpack(const float* packed, int64_t columns, int64_t depth, int64_t taps, float* weight, int64_t n_step, int64_t c_step,
+            int64_t t_step) {
+  each_row(columns, depth, taps, [&](int64_t t, int64_t c, int64_t n0, int64_t exist) {
+    float* to = weight + n0 * n_step + c * c_step + t * t_step;
+    for (int64_t n = 0; n < exist; ++n) to[n * n_step] = packed[n];
+    packed += kPanel;
+  });
 }
 
 void multiply(const Product& product, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,

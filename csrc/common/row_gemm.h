@@ -28,6 +28,10 @@ int64_t packed_size(int64_t columns, int64_t depth, int64_t taps);
 void pack(const float* weight, int64_t n_step, int64_t c_step, int64_t t_step, int64_t columns, int64_t depth, int64_t taps,
           float* packed);
 
+// The inverse: the same bits.
+void unpack(const float* packed, int64_t columns, int64_t depth, int64_t taps, float* weight, int64_t n_step, int64_t c_step,
+            int64_t t_step);
+
 // Columns [panel_begin, panel_end) * kPanel of the product, in the calling thread. `packed`, `bias` (null: none) and `y` start
 // at column 0.
 void multiply(const Product& product, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,

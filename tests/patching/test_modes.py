@@ -83,7 +83,7 @@ def test_no_module(what):
         pass
 
 
-@pytest.mark.parametrize("options", [{"mode": "kernel"}, {"mode": "hybrid"}, {"free_original": True}], ids=str)
+@pytest.mark.parametrize("options", [{"mode": "kernel"}, {"mode": "hybrid"}], ids=str)
 def test_what_this_version_has_not(options):
     model = Mixed()
     before = snapshot(model)

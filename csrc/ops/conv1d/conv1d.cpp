@@ -30,50 +30,6 @@ Grads call_backward(const Tensor& grad, const Tensor& input, const Tensor& weigh
   return op.call(grad, input, weight, stride, padding, dilation, std::move(groups), mask);
 }
 
-// The one place that says which arguments are right; the wording of torch's own errors is kept inside ours.
-void check(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
-           const c10::SymInt& groups) {
-  BC_CHECK_NOT_COMPLEX("compat_conv1d", input);
-  BC_CHECK_NOT_COMPLEX("compat_conv1d", weight);
-  BC_CHECK("compat_conv1d", groups > 0, "groups must be >= 1 (non-positive groups is not supported), got ", groups);
-  BC_CHECK("compat_conv1d", weight.dim() == 3,
-           "weight must be 3-D (C_out, C_in / groups, K): weight should have at least three "
-           "dimensions, got ",
-           weight.sym_sizes());
-  BC_CHECK("compat_conv1d", input.dim() == 2 || input.dim() == 3,
-           "Expected 2D (unbatched) or 3D (batched) input to conv1d: "
-           "input must be (C_in, L) or (N, C_in, L), got ",
-           input.sym_sizes());
-  BC_CHECK("compat_conv1d", stride.size() == 1 && padding.size() == 1 && dilation.size() == 1,
-           "stride, padding and dilation must hold one value each, got ", stride, ", ", padding, " and ", dilation);
-  BC_CHECK("compat_conv1d", stride[0] > 0, "stride must be >= 1 (non-positive stride is not supported), got ", stride[0]);
-  BC_CHECK("compat_conv1d", padding[0] >= 0, "padding must be >= 0 (negative padding is not supported), got ", padding[0]);
-  BC_CHECK("compat_conv1d", dilation[0] > 0, "dilation must be >= 1 (dilation should be greater than zero), got ", dilation[0]);
-  BC_CHECK_SAME_DEVICE("compat_conv1d", weight, input);
-  TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "compat_conv1d: Input type (", input.scalar_type(),
-              ") and weight type (", weight.scalar_type(), ") should be the same");
-  if (bias) {
-    BC_CHECK_SAME_DEVICE("compat_conv1d", *bias, input);
-    TORCH_CHECK(bias->scalar_type() == input.scalar_type(), "compat_conv1d: Input type (", input.scalar_type(),
-                ") and bias type (", bias->scalar_type(), ") should be the same");
-  }
-  const c10::SymInt c_out = weight.sym_size(0), c_in = input.sym_size(-2);
-  BC_CHECK("compat_conv1d", c_out >= groups, "Given groups=", groups, ", expected weight to be at least ", groups,
-           " at dimension 0, but got weight of size ", weight.sym_sizes());
-  BC_CHECK("compat_conv1d", c_out % groups == 0, "Given groups=", groups, ", expected weight to be divisible by ", groups,
-           " at dimension 0, but got weight of size ", weight.sym_sizes());
-  BC_CHECK("compat_conv1d", weight.sym_size(1) * groups == c_in, "input must have ", weight.sym_size(1) * groups,
-           " channels (weight.size(1) * groups), got ", c_in, "; input is ", input.sym_sizes(), ", weight is ",
-           weight.sym_sizes(), ", groups ", groups);
-  BC_CHECK("compat_conv1d", !bias || (bias->dim() == 1 && bias->sym_size(0) == c_out), "bias must be (", c_out,
-           ",) (weight.size(0)), got ", bias ? bias->sym_sizes() : c10::SymIntArrayRef(), "; weight is ", weight.sym_sizes());
-  const c10::SymInt padded = input.sym_size(-1) + padding[0] * 2, reach = dilation[0] * (weight.sym_size(2) - 1) + 1;
-  BC_CHECK("compat_conv1d", padded >= reach && weight.sym_size(2) > 0,
-           "Kernel size can't be greater than actual input size. "
-           "Calculated padded input size per channel: (",
-           padded, "). Kernel size: (", reach, "); input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes());
-}
-
 c10::SymInt length_of(const Tensor& input, const Tensor& weight, Ints stride, Ints padding, Ints dilation) {
   return (input.sym_size(-1) + padding[0] * 2 - dilation[0] * (weight.sym_size(2) - 1) - 1) / stride[0] + 1;
 }
@@ -93,7 +49,7 @@ void check_residual(const OptTensor& residual, const Tensor& input, const Tensor
 
 Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
                  c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
-  check(input, weight, bias, stride, padding, dilation, groups);
+  conv1d_check(input, weight, bias, stride, padding, dilation, groups);
   check_residual(residual, input, weight, stride, padding, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = at::conv1d_symint(x, weight, bias, stride, padding, dilation, std::move(groups));
@@ -103,7 +59,7 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
 
 Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
            c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
-  check(input, weight, bias, stride, padding, dilation, groups);
+  conv1d_check(input, weight, bias, stride, padding, dilation, groups);
   check_residual(residual, input, weight, stride, padding, dilation);
   const Conv1dOptions options{stride[0].expect_int(),
                               padding[0].expect_int(),
@@ -120,7 +76,7 @@ Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Int
 
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
             c10::SymInt groups, Str pre, double, Str act, double, const OptTensor& residual) {
-  check(input, weight, bias, stride, padding, dilation, groups);
+  conv1d_check(input, weight, bias, stride, padding, dilation, groups);
   check_residual(residual, input, weight, stride, padding, dilation);
   parse_activation(view(pre), 0);
   parse_activation(view(act), 0);
@@ -192,7 +148,7 @@ Tensor autograd(const Tensor& input, const Tensor& weight, const OptTensor& bias
     at::AutoDispatchBelowADInplaceOrView below;
     return call(input, weight, bias, stride, padding, dilation, std::move(groups), pre, pre_slope, act, slope, residual);
   }
-  check(input, weight, bias, stride, padding, dilation, groups);
+  conv1d_check(input, weight, bias, stride, padding, dilation, groups);
   check_residual(residual, input, weight, stride, padding, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = Conv1dFunction::apply(x, weight, bias, stride[0], padding[0], dilation[0], groups);
@@ -245,6 +201,50 @@ Tensor compat_conv1d(const Tensor& input, const Tensor& weight, const OptTensor&
                      const OptTensor& residual) {
   return call(input, weight, bias, stride, padding, dilation, std::move(groups), pre_activation, pre_slope, activation, slope,
               residual);
+}
+
+// The one place that says which arguments are right; the wording of torch's own errors is kept inside ours.
+void conv1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
+                  const c10::SymInt& groups) {
+  BC_CHECK_NOT_COMPLEX("compat_conv1d", input);
+  BC_CHECK_NOT_COMPLEX("compat_conv1d", weight);
+  BC_CHECK("compat_conv1d", groups > 0, "groups must be >= 1 (non-positive groups is not supported), got ", groups);
+  BC_CHECK("compat_conv1d", weight.dim() == 3,
+           "weight must be 3-D (C_out, C_in / groups, K): weight should have at least three "
+           "dimensions, got ",
+           weight.sym_sizes());
+  BC_CHECK("compat_conv1d", input.dim() == 2 || input.dim() == 3,
+           "Expected 2D (unbatched) or 3D (batched) input to conv1d: "
+           "input must be (C_in, L) or (N, C_in, L), got ",
+           input.sym_sizes());
+  BC_CHECK("compat_conv1d", stride.size() == 1 && padding.size() == 1 && dilation.size() == 1,
+           "stride, padding and dilation must hold one value each, got ", stride, ", ", padding, " and ", dilation);
+  BC_CHECK("compat_conv1d", stride[0] > 0, "stride must be >= 1 (non-positive stride is not supported), got ", stride[0]);
+  BC_CHECK("compat_conv1d", padding[0] >= 0, "padding must be >= 0 (negative padding is not supported), got ", padding[0]);
+  BC_CHECK("compat_conv1d", dilation[0] > 0, "dilation must be >= 1 (dilation should be greater than zero), got ", dilation[0]);
+  BC_CHECK_SAME_DEVICE("compat_conv1d", weight, input);
+  TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "compat_conv1d: Input type (", input.scalar_type(),
+              ") and weight type (", weight.scalar_type(), ") should be the same");
+  if (bias) {
+    BC_CHECK_SAME_DEVICE("compat_conv1d", *bias, input);
+    TORCH_CHECK(bias->scalar_type() == input.scalar_type(), "compat_conv1d: Input type (", input.scalar_type(),
+                ") and bias type (", bias->scalar_type(), ") should be the same");
+  }
+  const c10::SymInt c_out = weight.sym_size(0), c_in = input.sym_size(-2);
+  BC_CHECK("compat_conv1d", c_out >= groups, "Given groups=", groups, ", expected weight to be at least ", groups,
+           " at dimension 0, but got weight of size ", weight.sym_sizes());
+  BC_CHECK("compat_conv1d", c_out % groups == 0, "Given groups=", groups, ", expected weight to be divisible by ", groups,
+           " at dimension 0, but got weight of size ", weight.sym_sizes());
+  BC_CHECK("compat_conv1d", weight.sym_size(1) * groups == c_in, "input must have ", weight.sym_size(1) * groups,
+           " channels (weight.size(1) * groups), got ", c_in, "; input is ", input.sym_sizes(), ", weight is ",
+           weight.sym_sizes(), ", groups ", groups);
+  BC_CHECK("compat_conv1d", !bias || (bias->dim() == 1 && bias->sym_size(0) == c_out), "bias must be (", c_out,
+           ",) (weight.size(0)), got ", bias ? bias->sym_sizes() : c10::SymIntArrayRef(), "; weight is ", weight.sym_sizes());
+  const c10::SymInt padded = input.sym_size(-1) + padding[0] * 2, reach = dilation[0] * (weight.sym_size(2) - 1) + 1;
+  BC_CHECK("compat_conv1d", padded >= reach && weight.sym_size(2) > 0,
+           "Kernel size can't be greater than actual input size. "
+           "Calculated padded input size per channel: (",
+           padded, "). Kernel size: (", reach, "); input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes());
 }
 
 TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {

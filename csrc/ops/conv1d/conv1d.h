@@ -20,4 +20,15 @@ Tensor compat_conv1d(const Tensor& input, const Tensor& weight, const OptTensor&
 Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
                   const OptTensor& residual);
 
+// First line of every kernel.
+void conv1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
+                  c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, const c10::SymInt& groups);
+
+// A float32 weight of `size` (C_out, C_in / groups, K) that exists only packed, for conv1d_packed.cpp.
+Tensor conv1d_pack(const Tensor& weight, int64_t dilation, int64_t groups);
+Tensor conv1d_unpack(const Tensor& packed, at::IntArrayRef size, int64_t dilation, int64_t groups);
+int64_t conv1d_packed_size(at::IntArrayRef size, int64_t dilation, int64_t groups);  // floats
+Tensor conv1d_packed_cpu(const Tensor& input, const Tensor& packed, at::IntArrayRef size, const OptTensor& bias,
+                         const Conv1dOptions& options);
+
 }  // namespace blackwell_compat

@@ -35,58 +35,9 @@ c10::SymInt length_of(const Tensor& input, const Tensor& weight, Ints stride, In
   return (input.sym_size(-1) - 1) * stride[0] - padding[0] * 2 + dilation[0] * (weight.sym_size(2) - 1) + output_padding[0] + 1;
 }
 
-// The one place that says which arguments are right; the wording of torch's own errors is kept inside ours.
-void check(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
-           const c10::SymInt& groups, Ints dilation) {
-#define OP "compat_conv_transpose1d"
-  BC_CHECK_NOT_COMPLEX(OP, input);
-  BC_CHECK_NOT_COMPLEX(OP, weight);
-  BC_CHECK(OP, groups > 0, "groups must be >= 1 (non-positive groups is not supported), got ", groups);
-  BC_CHECK(OP, weight.dim() == 3,
-           "weight must be 3-D (C_in, C_out / groups, K): weight should have at least three dimensions, got ",
-           weight.sym_sizes());
-  BC_CHECK(OP, input.dim() == 2 || input.dim() == 3,
-           "Expected 2D (unbatched) or 3D (batched) input to conv_transpose1d: input "
-           "must be (C_in, L) or (N, C_in, L), got ",
-           input.sym_sizes());
-  BC_CHECK(OP, stride.size() == 1 && padding.size() == 1 && output_padding.size() == 1 && dilation.size() == 1,
-           "stride, padding, output_padding and dilation must hold one value each, got ", stride, ", ", padding, ", ",
-           output_padding, " and ", dilation);
-  BC_CHECK(OP, stride[0] > 0, "stride must be >= 1 (non-positive stride is not supported), got ", stride[0]);
-  BC_CHECK(OP, padding[0] >= 0, "padding must be >= 0 (negative padding is not supported), got ", padding[0]);
-  BC_CHECK(OP, output_padding[0] >= 0, "output_padding must be >= 0 (negative output_padding is not supported), got ",
-           output_padding[0]);
-  BC_CHECK(OP, dilation[0] > 0, "dilation must be >= 1 (dilation should be greater than zero), got ", dilation[0]);
-  BC_CHECK(OP, output_padding[0] < stride[0] || output_padding[0] < dilation[0],
-           "output padding must be smaller than either stride "
-           "or dilation, got output_padding ",
-           output_padding[0], ", stride ", stride[0], ", dilation ", dilation[0]);
-  BC_CHECK_SAME_DEVICE(OP, weight, input);
-  TORCH_CHECK(weight.scalar_type() == input.scalar_type(), OP ": Input type (", input.scalar_type(), ") and weight type (",
-              weight.scalar_type(), ") should be the same");
-  if (bias) {
-    BC_CHECK_SAME_DEVICE(OP, *bias, input);
-    TORCH_CHECK(bias->scalar_type() == input.scalar_type(), OP ": Input type (", input.scalar_type(), ") and bias type (",
-                bias->scalar_type(), ") should be the same");
-  }
-  const c10::SymInt c_in = weight.sym_size(0), c_out = weight.sym_size(1) * groups;
-  BC_CHECK(OP, c_in >= groups && c_in % groups == 0, "Given groups=", groups, ", expected weight to be at least ", groups,
-           " and divisible by it at dimension 0, but got weight of size ", weight.sym_sizes());
-  BC_CHECK(OP, input.sym_size(-2) == c_in, "input must have ", c_in, " channels (weight.size(0)), got ", input.sym_size(-2),
-           "; input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes());
-  BC_CHECK(OP, !bias || (bias->dim() == 1 && bias->sym_size(0) == c_out), "bias must be (", c_out,
-           ",) (weight.size(1) * groups), got ", bias ? bias->sym_sizes() : c10::SymIntArrayRef(), "; weight is ",
-           weight.sym_sizes());
-  BC_CHECK(OP, weight.sym_size(2) > 0 && length_of(input, weight, stride, padding, output_padding, dilation) > 0,
-           "the output would have length ", length_of(input, weight, stride, padding, output_padding, dilation),
-           " (Output size is too small); input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes(), ", padding ",
-           padding[0]);
-#undef OP
-}
-
 Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
                  c10::SymInt groups, Ints dilation, Str pre, double pre_slope, Str act, double slope) {
-  check(input, weight, bias, stride, padding, output_padding, groups, dilation);
+  conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = at::conv_transpose1d_symint(x, weight, bias, stride, padding, output_padding, std::move(groups), dilation);
   return apply_activation(y, parse_activation(view(act), slope));
@@ -94,7 +45,7 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
 
 Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
            c10::SymInt groups, Ints dilation, Str pre, double pre_slope, Str act, double slope) {
-  check(input, weight, bias, stride, padding, output_padding, groups, dilation);
+  conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
   const ConvTranspose1dOptions options{stride[0].expect_int(),
                                        padding[0].expect_int(),
                                        output_padding[0].expect_int(),
@@ -111,7 +62,7 @@ Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Int
 
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
             c10::SymInt groups, Ints dilation, Str pre, double, Str act, double) {
-  check(input, weight, bias, stride, padding, output_padding, groups, dilation);
+  conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
   parse_activation(view(pre), 0);
   parse_activation(view(act), 0);
   const c10::SymInt c_out = weight.sym_size(1) * groups,
@@ -187,7 +138,7 @@ Tensor autograd(const Tensor& input, const Tensor& weight, const OptTensor& bias
     at::AutoDispatchBelowADInplaceOrView below;
     return call(input, weight, bias, stride, padding, output_padding, std::move(groups), dilation, pre, pre_slope, act, slope);
   }
-  check(input, weight, bias, stride, padding, output_padding, groups, dilation);
+  conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = ConvTranspose1dFunction::apply(x, weight, bias, stride[0], padding[0], output_padding[0], groups, dilation[0]);
   return apply_activation(y, parse_activation(view(act), slope));
@@ -209,6 +160,55 @@ Tensor compat_conv_transpose1d(const Tensor& input, const Tensor& weight, const 
                                Str activation, double slope) {
   return call(input, weight, bias, stride, padding, output_padding, std::move(groups), dilation, pre_activation, pre_slope,
               activation, slope);
+}
+
+// The one place that says which arguments are right; the wording of torch's own errors is kept inside ours.
+void conv_transpose1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding,
+                            Ints output_padding, const c10::SymInt& groups, Ints dilation) {
+#define OP "compat_conv_transpose1d"
+  BC_CHECK_NOT_COMPLEX(OP, input);
+  BC_CHECK_NOT_COMPLEX(OP, weight);
+  BC_CHECK(OP, groups > 0, "groups must be >= 1 (non-positive groups is not supported), got ", groups);
+  BC_CHECK(OP, weight.dim() == 3,
+           "weight must be 3-D (C_in, C_out / groups, K): weight should have at least three dimensions, got ",
+           weight.sym_sizes());
+  BC_CHECK(OP, input.dim() == 2 || input.dim() == 3,
+           "Expected 2D (unbatched) or 3D (batched) input to conv_transpose1d: input "
+           "must be (C_in, L) or (N, C_in, L), got ",
+           input.sym_sizes());
+  BC_CHECK(OP, stride.size() == 1 && padding.size() == 1 && output_padding.size() == 1 && dilation.size() == 1,
+           "stride, padding, output_padding and dilation must hold one value each, got ", stride, ", ", padding, ", ",
+           output_padding, " and ", dilation);
+  BC_CHECK(OP, stride[0] > 0, "stride must be >= 1 (non-positive stride is not supported), got ", stride[0]);
+  BC_CHECK(OP, padding[0] >= 0, "padding must be >= 0 (negative padding is not supported), got ", padding[0]);
+  BC_CHECK(OP, output_padding[0] >= 0, "output_padding must be >= 0 (negative output_padding is not supported), got ",
+           output_padding[0]);
+  BC_CHECK(OP, dilation[0] > 0, "dilation must be >= 1 (dilation should be greater than zero), got ", dilation[0]);
+  BC_CHECK(OP, output_padding[0] < stride[0] || output_padding[0] < dilation[0],
+           "output padding must be smaller than either stride "
+           "or dilation, got output_padding ",
+           output_padding[0], ", stride ", stride[0], ", dilation ", dilation[0]);
+  BC_CHECK_SAME_DEVICE(OP, weight, input);
+  TORCH_CHECK(weight.scalar_type() == input.scalar_type(), OP ": Input type (", input.scalar_type(), ") and weight type (",
+              weight.scalar_type(), ") should be the same");
+  if (bias) {
+    BC_CHECK_SAME_DEVICE(OP, *bias, input);
+    TORCH_CHECK(bias->scalar_type() == input.scalar_type(), OP ": Input type (", input.scalar_type(), ") and bias type (",
+                bias->scalar_type(), ") should be the same");
+  }
+  const c10::SymInt c_in = weight.sym_size(0), c_out = weight.sym_size(1) * groups;
+  BC_CHECK(OP, c_in >= groups && c_in % groups == 0, "Given groups=", groups, ", expected weight to be at least ", groups,
+           " and divisible by it at dimension 0, but got weight of size ", weight.sym_sizes());
+  BC_CHECK(OP, input.sym_size(-2) == c_in, "input must have ", c_in, " channels (weight.size(0)), got ", input.sym_size(-2),
+           "; input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes());
+  BC_CHECK(OP, !bias || (bias->dim() == 1 && bias->sym_size(0) == c_out), "bias must be (", c_out,
+           ",) (weight.size(1) * groups), got ", bias ? bias->sym_sizes() : c10::SymIntArrayRef(), "; weight is ",
+           weight.sym_sizes());
+  BC_CHECK(OP, weight.sym_size(2) > 0 && length_of(input, weight, stride, padding, output_padding, dilation) > 0,
+           "the output would have length ", length_of(input, weight, stride, padding, output_padding, dilation),
+           " (Output size is too small); input is ", input.sym_sizes(), ", weight is ", weight.sym_sizes(), ", padding ",
+           padding[0]);
+#undef OP
 }
 
 TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {

@@ -20,4 +20,16 @@ Tensor compat_conv_transpose1d(const Tensor& input, const Tensor& weight, const 
 Tensor conv_transpose1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias,
                             const ConvTranspose1dOptions& options);
 
+// First line of every kernel.
+void conv_transpose1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
+                            c10::SymIntArrayRef padding, c10::SymIntArrayRef output_padding, const c10::SymInt& groups,
+                            c10::SymIntArrayRef dilation);
+
+// A float32 weight of `size` (C_in, C_out, K) that exists only packed, for conv_transpose1d_packed.cpp; one group, dilation 1.
+Tensor conv_transpose1d_pack(const Tensor& weight, int64_t stride);
+Tensor conv_transpose1d_unpack(const Tensor& packed, at::IntArrayRef size, int64_t stride);
+int64_t conv_transpose1d_packed_size(at::IntArrayRef size, int64_t stride);  // floats
+Tensor conv_transpose1d_packed_cpu(const Tensor& input, const Tensor& packed, at::IntArrayRef size, const OptTensor& bias,
+                                   const ConvTranspose1dOptions& options);
+
 }  // namespace blackwell_compat

@@ -18,4 +18,11 @@ Tensor linear_aten(const Tensor& input, const Tensor& weight, const OptTensor& b
 // With oneDNN and packed weights, in linear_cpu.cpp; linear_aten where it does not apply.
 Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act);
 
+// A float32 weight (N, K) that exists only packed, for linear_packed.cpp.
+Tensor linear_pack(const Tensor& weight);
+Tensor linear_unpack(const Tensor& packed, int64_t n, int64_t k);
+int64_t linear_packed_size(int64_t n, int64_t k);  // floats
+Tensor linear_packed_cpu(const Tensor& input, const Tensor& packed, const OptTensor& bias, int64_t n, Activation pre,
+                         Activation act);
+
 }  // namespace blackwell_compat

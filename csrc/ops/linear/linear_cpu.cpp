@@ -42,6 +42,20 @@ void multiply(const float* x, const float* weight, const float* bias, float* y, 
   });
 }
 
+// In float32, on a weight (N, K) that `pack` packed.
+Tensor by_rows(const Tensor& input, const Tensor& packed, int64_t n, const OptTensor& bias, Activation pre, Activation act) {
+  const Tensor x = apply_activation(input, pre).to(at::kFloat).contiguous();
+  const Tensor b = bias ? bias->to(at::kFloat).contiguous() : Tensor();
+  const int64_t k = x.size(-1), m = x.numel() / k;
+  auto sizes = input.sizes().vec();
+  sizes.back() = n;
+  Tensor y = at::detail::empty_cpu(sizes, at::kFloat, false);
+  const bool fused = act.none() || act.is_leaky();
+  multiply(x.const_data_ptr<float>(), packed.const_data_ptr<float>(), bias ? b.const_data_ptr<float>() : nullptr,
+           y.mutable_data_ptr<float>(), m, n, k, act.is_leaky() ? act.slope : 1);
+  return (fused ? y : apply_activation(y, act)).to(input.scalar_type());
+}
+
 }  // namespace
 
 Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act) {
@@ -54,21 +68,31 @@ Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bi
   const auto packed = packed_weight(weight, {'l', static_cast<int64_t>(*dtype), 0, 0},
                                     [&] { return half ? pack_half_matmul(weight, *dtype) : pack(weight); });
   if (!packed) return linear_aten(input, weight, bias, pre, act);
+  const int64_t n = weight.size(0);
+  if (!half) return by_rows(input, packed->parts[0], n, bias, pre, act);
 
   const Tensor x = apply_activation(input, pre).to(*dtype).contiguous();
-  const Tensor b = bias ? bias->to(*dtype).contiguous() : Tensor();
-  const int64_t n = weight.size(0), k = weight.size(1), m = x.numel() / k;
   auto sizes = input.sizes().vec();
   sizes.back() = n;
   Tensor y = at::detail::empty_cpu(sizes, *dtype, false);
-  if (half) {
-    half_matmul(x, *packed, b, act, y);
-    return y;
-  }
-  const bool fused = act.none() || act.is_leaky();
-  multiply(x.const_data_ptr<float>(), packed->parts[0].const_data_ptr<float>(), bias ? b.const_data_ptr<float>() : nullptr,
-           y.mutable_data_ptr<float>(), m, n, k, act.is_leaky() ? act.slope : 1);
-  return (fused ? y : apply_activation(y, act)).to(input.scalar_type());
+  half_matmul(x, *packed, bias ? bias->to(*dtype).contiguous() : Tensor(), act, y);
+  return y;
+}
+
+Tensor linear_pack(const Tensor& weight) { return pack(weight).parts[0]; }
+
+Tensor linear_unpack(const Tensor& packed, int64_t n, int64_t k) {
+  const Tensor weight = at::detail::empty_cpu({n, k}, at::kFloat, false);
+  rows::unpack(packed.const_data_ptr<float>(), n, k, 1, weight.mutable_data_ptr<float>(), k, 1, 0);
+  return weight;
+}
+
+int64_t linear_packed_size(int64_t n, int64_t k) { return rows::packed_size(n, k, 1); }
+
+Tensor linear_packed_cpu(const Tensor& input, const Tensor& packed, const OptTensor& bias, int64_t n, Activation pre,
+                         Activation act) {
+  if (input.numel() == 0) return linear_aten(input, linear_unpack(packed, n, input.size(-1)), bias, pre, act);
+  return by_rows(input, packed, n, bias, pre, act);
 }
 
 }  // namespace blackwell_compat

@@ -6,6 +6,7 @@ import copyreg
 import inspect
 import types
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -100,17 +101,19 @@ def patched_class(cls: type[nn.Module]) -> type[nn.Module]:
         bases: tuple[type[nn.Module], ...] = (cls, BASES[base])
     else:
         bases = (CompatTransposedLinear, cls) if cls is base else (cls, patched_class(base))
-    made = _make(cls, bases)
+    made = _make(cls, bases, _new)
     _made[id(cls)] = made
     return made
 
 
-def _make(cls: type[nn.Module], bases: tuple[type[nn.Module], ...]) -> type[nn.Module]:
+def _make(cls: type[nn.Module], bases: tuple[type[nn.Module], ...], new: Callable[..., nn.Module]) -> type[nn.Module]:
+    """A class for layers of `cls`; a pickle of one calls `new(cls)`."""
+
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
         reduced: Any = super(made, self).__reduce_ex__(max(protocol, 2))
         make, args, *rest = reduced
         if make is copyreg.__newobj__ and args[0] is made:  # type: ignore[attr-defined]
-            make, args = _new, (cls, *args[1:])
+            make, args = new, (cls, *args[1:])
         return (make, args, *rest)
 
     namespace = {

@@ -14,17 +14,36 @@ from blackwell_compat.ops.linear import compat_linear
 from blackwell_compat.patching.fold import weight_of
 from blackwell_compat.patching.layout import channels_last_1d
 
+Ops: Any = torch.ops.blackwell_compat
+
 
 def is_ours(input: torch.Tensor) -> bool:
     """Whether our ops take this input. The rest is PyTorch's: other devices, layouts, integers, complex numbers."""
     return input.is_cpu and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
+def only_packed(module: nn.Module) -> torch.Tensor | None:
+    """The packed weight of a layer that has no other (freed.py)."""
+    packed: torch.Tensor | None = module._compat_packed  # type: ignore[assignment]
+    # A parameter may stand in for it: torch.func.functional_call
+    return packed if module._parameters.get("weight") is None else None
+
+
+def linear_only_packed(module: Any, input: torch.Tensor, packed: torch.Tensor, columns: int) -> torch.Tensor:
+    return Ops.compat_linear_packed(input, packed, module.bias, columns)  # type: ignore[no-any-return]
+
+
 class CompatLinear(nn.Linear):
     """nn.Linear over compat_linear."""
 
+    _compat_packed: torch.Tensor | None = None  # free_original sets it on the layer (freed.py)
+    _compat_size: tuple[int, ...]
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if is_ours(input):
+            packed = only_packed(self)
+            if packed is not None:
+                return linear_only_packed(self, input, packed, self._compat_size[0])
             return compat_linear(input, weight_of(self), self.bias)
         return super().forward(input)
 
@@ -33,26 +52,52 @@ class CompatConv1d(nn.Conv1d):
     """nn.Conv1d over compat_conv1d."""
 
     _compat_channels_last = False  # to_channels_last_1d sets it on the layer
+    _compat_packed: torch.Tensor | None = None
+    _compat_size: tuple[int, ...]
+    _compat_options: tuple[int, ...]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(input, weight_of(self), self.bias)
+        weight = weight_of(self) if only_packed(self) is None else None
+        return self._conv_forward(input, weight, self.bias)
 
-    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def _conv_forward(
+        self, input: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         if not is_ours(input):
-            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
+            return super()._conv_forward(input, self.weight if weight is None else weight, bias)  # type: ignore[no-any-return]
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
         if self._compat_channels_last:
             input = channels_last_1d(input)
+        if weight is None:
+            return self._only_packed(input, bias, padding)
         return compat_conv1d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    def _only_packed(self, input: torch.Tensor, bias: torch.Tensor | None, padding: Any) -> torch.Tensor:
+        if self._compat_options != (self.dilation[0], self.groups):
+            self._compat_repack()  # type: ignore[operator]
+        if isinstance(padding, str):
+            # "same" pads on the right where the two sides cannot be equal, as torch does
+            total = self.dilation[0] * (self.kernel_size[0] - 1) if padding == "same" else 0
+            padding = (total // 2,)
+            if total % 2:
+                input = F.pad(input, (0, 1))
+        elif isinstance(padding, int):
+            padding = (padding,)
+        return Ops.compat_conv1d_packed(  # type: ignore[no-any-return]
+            input, self._compat_packed, bias, self._compat_size, self.stride, padding, self.dilation, self.groups
+        )
 
 
 class CompatConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d over compat_conv_transpose1d."""
 
     _compat_channels_last = False
+    _compat_packed: torch.Tensor | None = None
+    _compat_size: tuple[int, ...]
+    _compat_options: tuple[int, ...]
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         if not is_ours(input) or self.padding_mode != "zeros":
@@ -63,6 +108,13 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
         if self._compat_channels_last:
             input = channels_last_1d(input)
         padding: Any = self.padding
+        if only_packed(self) is not None:
+            if self._compat_options != (self.stride[0],):
+                self._compat_repack()  # type: ignore[operator]
+            return Ops.compat_conv_transpose1d_packed(  # type: ignore[no-any-return]
+                input, self._compat_packed, self.bias, self._compat_size, self.stride, padding, output_padding,
+                self.groups, self.dilation,
+            )  # fmt: skip
         return compat_conv_transpose1d(
             input, weight_of(self), self.bias, self.stride, padding, output_padding, self.groups, self.dilation
         )
@@ -71,8 +123,14 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
 class CompatTransposedLinear(nn.Module):
     """transformers' Conv1D, a linear with its weight stored (in, out). Comes before the class itself (classes.py)."""
 
+    _compat_packed: torch.Tensor | None = None
+    _compat_size: tuple[int, ...]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if is_ours(x):
+            packed = only_packed(self)
+            if packed is not None:
+                return linear_only_packed(self, x, packed, self._compat_size[1])
             weight: Any = self.weight
             bias: Any = self.bias
             return compat_linear(x, weight.t(), bias)

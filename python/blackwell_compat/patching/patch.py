@@ -15,6 +15,7 @@ from blackwell_compat import _C
 from blackwell_compat.patching import channels_last, moving
 from blackwell_compat.patching.classes import is_patched, original_class
 from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
+from blackwell_compat.patching.freed import FreedWeight, Sharing, free, freed_bytes, is_freed, thaw, unfree
 from blackwell_compat.patching.modes import NotAvailable, candidates, device_of
 from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
 from blackwell_compat.patching.rules import (
@@ -59,7 +60,10 @@ def patch_model(
         filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
         include, exclude: names of layers: fnmatch patterns (of the whole name) or compiled regexes (searched for).
         dry_run: change nothing, only report what would be done.
-        free_original: keep weights in packed form only. Not part of this version.
+        free_original: float32 weights on the CPU exist in packed form only, for inference: backward() raises.
+            state_dict and load_state_dict work as before. `weight` is no parameter until unpatch_model; each read
+            computes a copy, which cannot be written to. The report says which weights are kept, such as shared ones,
+            and why. Layers that were patched before are freed, too.
     Returns:
         PatchReport: what runs where, and why; print it.
     Raises:
@@ -73,14 +77,15 @@ def patch_model(
     state = vars(model).get("_compat_root")
     if mode == "native" and state is not None and state.devices and device_of(model).type == "cpu":
         raise NotAvailable("mode 'native': an earlier call moved the model to the CPU; call unpatch_model first")
-    if free_original:
-        raise NotAvailable("free_original=True: this version cannot keep weights in packed form only")
+    if free_original and (device_of(model).type != "cpu" or (state is not None and state.devices)):
+        where = "comes from a card" if device_of(model).type == "cpu" else f"is on {device_of(model)}"
+        raise NotAvailable(f"free_original=True: this version packs weights on the CPU only, and the model {where}")
     before: BaseException | None = None
     for chosen, why in tries:
         undo: Undo = []
         try:
             why_now = why if before is None else f"{why}: {before}"
-            return _attempt(model, mode, chosen, why_now, selection, dry_run, undo)
+            return _attempt(model, mode, chosen, why_now, selection, dry_run, free_original, undo)
         except BaseException as error:
             for step in reversed(undo):
                 step()
@@ -93,10 +98,18 @@ def patch_model(
 
 
 def _attempt(
-    model: nn.Module, requested: str, mode: str, why: str, selection: Selection, dry_run: bool, undo: Undo
+    model: nn.Module,
+    requested: str,
+    mode: str,
+    why: str,
+    selection: Selection,
+    dry_run: bool,
+    free_original: bool,
+    undo: Undo,
 ) -> PatchReport:
     plan: Plan = [(name, module, verdict(name, module, selection)) for name, module in model.named_modules()]
-    report = _report(model, plan, requested, mode, why, dry_run)
+    kept = _kept(model, plan, selection) if free_original else {}
+    report = _report(model, plan, requested, mode, why, dry_run, kept)
     ours = {id(module) for _, module, v in plan if v.patched}
     blind = vocoders(model, lambda m: id(m) in ours)
     report.channels_last = [name for name, _ in blind]
@@ -108,10 +121,25 @@ def _attempt(
     for _, module, v in plan:
         if v.patched:
             _swap(module, v.new_class, undo)
+    for module in [module for _, module, _ in plan if kept.get(id(module), "") is None]:
+        undo.append(lambda module=module: unfree(module))  # type: ignore[misc]
+        free(module)
+    if kept:
+        _C.stats()  # drops what the cache still held of the weights that are gone
     for _, module in blind:
         undo.append(_marks(module))
         channels_last.mark(module)
     return report
+
+
+def _kept(model: nn.Module, plan: Plan, selection: Selection) -> dict[int, str | None]:
+    """By the id of each patched layer: why its weight is kept, None where it is to go."""
+    sharing = Sharing(model)
+    return {
+        id(module): selection.refusal(name, module) or sharing.refusal(name, module, v.new_class)
+        for name, module, v in plan
+        if v.patched and not is_freed(module)
+    }
 
 
 def _remember(model: nn.Module, mode: str, undo: Undo) -> None:
@@ -157,7 +185,9 @@ def _marks(root: nn.Module, alone: bool = False) -> Callable[[], None]:
     return undo
 
 
-def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, dry_run: bool) -> PatchReport:
+def _report(
+    model: nn.Module, plan: Plan, requested: str, mode: str, why: str, dry_run: bool, kept: dict[int, str | None]
+) -> PatchReport:
     state = vars(model).get("_compat_root")
     if state is not None:
         why += f"; already patched before, in mode {state.mode}"
@@ -180,9 +210,16 @@ def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, d
             if tied is not None:
                 reason += f"; parameters shared with {tied}"
             size = sum(p.numel() * p.element_size() for p in own if id(p) not in names and not nn.parameter.is_lazy(p))
+            size += freed_bytes(module)
+            freed = is_freed(module) or kept.get(id(module), "") is None
+            if freed:
+                reason += "; the weight exists in packed form only"
+                report.freed_bytes += freed_bytes(module) or module._parameters["weight"].nbytes  # type: ignore[union-attr]
+            elif id(module) in kept:
+                reason += f"; the weight is kept: {kept[id(module)]}"
             for p in own:
                 names.setdefault(id(p), name or "(root)")
-            report.modules.append(ModuleLine(name, user_class(module).__name__, runs, reason, size, v.patched))
+            report.modules.append(ModuleLine(name, user_class(module).__name__, runs, reason, size, v.patched, freed))
         calls = functional_calls(user_class(module))  # type: ignore[arg-type]
         if calls:
             report.functional.append(FunctionalLine(name, user_class(module).__name__, calls))
@@ -191,6 +228,8 @@ def _report(model: nn.Module, plan: Plan, requested: str, mode: str, why: str, d
 
 def _restore(module: nn.Module) -> None:
     """Takes everything of ours off one module."""
+    if isinstance(module, FreedWeight):
+        thaw(module)
     original = original_class(module)
     if original is not None:
         module.__class__ = original
@@ -233,6 +272,7 @@ def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"patched: model must be a torch.nn.Module, got {type(model).__name__}")
+    freed = {id(m) for m in model.modules() if is_freed(m)}
     older = {id(m): m for m in model.modules() if is_patched(m) or "_compat_root" in vars(m)}
     marks = [_marks(m, alone=True) for m in older.values()]
     state = vars(model).get("_compat_root")
@@ -244,6 +284,8 @@ def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
         for module in list(model.modules()):
             if id(module) not in older:
                 _restore(module)
+            elif id(module) not in freed:
+                unfree(module)
         for undo in marks:
             undo()
         if state is not None and state.devices != devices:  # patched before, moved here

@@ -21,6 +21,7 @@ class ModuleLine:
     reason: str
     bytes: int  # of the module's own parameters that no module above has
     patched: bool
+    freed: bool = False  # the weight exists in packed form only
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class PatchReport:
         functional: modules that call linear, conv1d, conv_transpose1d, stft or istft as functions.
         channels_last: modules that run channels-last from first to last convolution.
         moved_bytes: parameters and buffers moved to the CPU.
+        freed_bytes: weights that exist in packed form only, as free_original makes them.
     """
 
     mode: str
@@ -59,11 +61,17 @@ class PatchReport:
     functional: list[FunctionalLine] = field(default_factory=list)
     channels_last: list[str] = field(default_factory=list)
     moved_bytes: int = 0
+    freed_bytes: int = 0
 
     @property
     def patched(self) -> list[str]:
         """Names of the modules that run ours."""
         return [line.name for line in self.modules if line.patched]
+
+    @property
+    def freed(self) -> list[str]:
+        """Names of the modules whose weight exists in packed form only."""
+        return [line.name for line in self.modules if line.freed]
 
     @property
     def left_alone(self) -> dict[str, str]:
@@ -98,6 +106,11 @@ class PatchReport:
         lines += [f"{name or '(root)'}: channels-last from first to last convolution" for name in self.channels_last]
         if self.moved_bytes:
             lines.append(f"{self.moved_bytes / 1e6:.1f} MB moved to the CPU")
+        if self.freed_bytes:
+            lines.append(
+                f"{len(self.freed)} weights, {self.freed_bytes / 1e6:.1f} MB, exist in packed form only: state_dict()"
+                " has them, named_parameters() does not list them, and reading `weight` gives a copy"
+            )
         if self.dry_run:
             lines.append("dry run: nothing was changed")
         return "\n".join(lines)

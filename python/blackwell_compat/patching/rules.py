@@ -21,6 +21,7 @@ from blackwell_compat.patching.classes import (
     swapped_class,
 )
 from blackwell_compat.patching.fold import PLAIN, is_weight_norm, weight_norm_hooks, weight_parametrization
+from blackwell_compat.patching.freed import is_freed
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Pattern = str | re.Pattern[str]
@@ -170,6 +171,8 @@ def provider(module: nn.Module, patched: bool, to_cpu: bool) -> str:
 
 
 def weight_tensors_of_patched(module: nn.Module) -> torch.Tensor | None:
+    if is_freed(module):
+        return module._compat_parameter  # type: ignore[return-value]  # empty, but of that dtype and device
     try:
         return weight_tensors(module)[-1]
     except Unsupported:
