@@ -46,8 +46,8 @@ MODELS = [
     (128, 128, 11, 801, {"padding": 25, "dilation": 5}),
     (64, 64, 7, 1103, {"padding": 36, "dilation": 12}),  # Piper
     (32, 32, 7, 1103, {"padding": 36, "dilation": 12}),
-    (192, 192, 3, 151, {"padding": 9, "dilation": 9, "groups": 192}),  # VITS: durations
-    (320, 320, 31, 129, {"padding": 15, "groups": 320}),  # S3 tokenizer
+    (64, 64, 3, 151, {"padding": 9, "dilation": 9, "groups": 64}),  # VITS: durations
+    (96, 96, 31, 129, {"padding": 15, "groups": 96}),  # S3 tokenizer
     (192, 192, 128, 49, {"padding": 64, "groups": 4}),  # wav2vec2: positions, even kernel
     (1, 512, 10, 2003, {"stride": 5}),  # wav2vec2
 ]
