@@ -10,7 +10,6 @@ namespace blackwell_compat {
 namespace {
 
 constexpr int64_t kBlockBytes = 256 << 10;  // input and output of a block: a quarter of a usual second-level cache
-constexpr int64_t kMaxFew = 4;              // output channels a group
 
 // Where the weight overflows the cache a block is long, so that the weight passes by less often.
 int64_t longest(const ConvLayer& layer) {
@@ -65,28 +64,6 @@ class RowsStep : public Float32Step {
   }
 };
 
-typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
-
-// sum of x[t * step + c] * w[t * depth + c]
-BC_CLONES float scalar_product(const float* x, const float* w, int64_t depth, int64_t taps, int64_t step) {
-  Vec sums[2] = {};
-  float rest = 0;
-  for (int64_t t = 0; t < taps; ++t, x += step, w += depth) {
-    int64_t c = 0;
-    for (; c + 32 <= depth; c += 32) {
-      sums[0] += *reinterpret_cast<const Vec*>(x + c) * *reinterpret_cast<const Vec*>(w + c);
-      sums[1] += *reinterpret_cast<const Vec*>(x + c + 16) * *reinterpret_cast<const Vec*>(w + c + 16);
-    }
-    for (; c + 16 <= depth; c += 16) sums[0] += *reinterpret_cast<const Vec*>(x + c) * *reinterpret_cast<const Vec*>(w + c);
-    for (; c < depth; ++c) rest += x[c] * w[c];
-  }
-  const Vec sum = sums[0] + sums[1];
-  float eight[8], four[4];
-  for (int i = 0; i < 8; ++i) eight[i] = sum[i] + sum[i + 8];
-  for (int i = 0; i < 4; ++i) four[i] = eight[i] + eight[i + 4];
-  return (four[0] + four[2]) + (four[1] + four[3]) + rest;
-}
-
 class FewStep : public Float32Step {
  public:
   using Float32Step::Float32Step;
@@ -99,9 +76,9 @@ class FewStep : public Float32Step {
     const Leaky activation(slope_);
     for (int64_t p = 0; p < positions; ++p, x += layer_.stride * layer_.c_in) {
       for (int64_t n = 0; n < layer_.c_out; ++n, ++y) {
-        const float value =
-            (bias_ == nullptr ? 0 : bias_[n]) + scalar_product(x + n / outputs * inputs, weight_ + n * inputs * layer_.kernel,
-                                                               stretch.depth, stretch.taps, layer_.dilation * layer_.c_in);
+        const float value = (bias_ == nullptr ? 0 : bias_[n]) +
+                            rows::scalar_product(x + n / outputs * inputs, weight_ + n * inputs * layer_.kernel, stretch.depth,
+                                                 stretch.taps, layer_.dilation * layer_.c_in);
         *y = activation(value);
       }
     }
@@ -197,7 +174,7 @@ at::Tensor unpack_conv(ConvMethod method, const at::Tensor& packed, const ConvLa
 ConvMethod conv_method(const ConvLayer& layer, at::ScalarType dtype) {
   if (dtype != at::kFloat) return ConvMethod::kOneDnn;
   if (layer.groups == layer.c_in && layer.groups == layer.c_out && layer.groups > 1) return ConvMethod::kDepthwise;
-  if (layer.c_out / layer.groups <= kMaxFew && layer.c_in / layer.groups * layer.kernel >= 16) return ConvMethod::kFew;
+  if (layer.c_out / layer.groups <= rows::kFewColumns && layer.c_in / layer.groups * layer.kernel >= 16) return ConvMethod::kFew;
   // The differences cost a pass over the inputs, which pays where enough products are saved
   const bool minimal = layer.stride == 1 && layer.groups == 1 && layer.rows_per_position == 1 && layer.kernel >= 3 &&
                        layer.c_in >= 32 && layer.c_out >= 16 && layer.kernel * ((layer.c_out + 15) / 16) >= 6;

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "common/clones.h"
+
 namespace blackwell_compat::rows {
 
 using Multiply = void(const Product&, const float*, const float*, const float*, float*, int64_t, int64_t);
@@ -56,6 +58,27 @@ void each_row(int64_t columns, int64_t depth, int64_t taps, Visit&& visit) {
 }
 
 }  // namespace
+
+typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
+
+BC_CLONES float scalar_product(const float* x, const float* w, int64_t depth, int64_t taps, int64_t step) {
+  Vec sums[2] = {};
+  float rest = 0;
+  for (int64_t t = 0; t < taps; ++t, x += step, w += depth) {
+    int64_t c = 0;
+    for (; c + 32 <= depth; c += 32) {
+      sums[0] += *reinterpret_cast<const Vec*>(x + c) * *reinterpret_cast<const Vec*>(w + c);
+      sums[1] += *reinterpret_cast<const Vec*>(x + c + 16) * *reinterpret_cast<const Vec*>(w + c + 16);
+    }
+    for (; c + 16 <= depth; c += 16) sums[0] += *reinterpret_cast<const Vec*>(x + c) * *reinterpret_cast<const Vec*>(w + c);
+    for (; c < depth; ++c) rest += x[c] * w[c];
+  }
+  const Vec sum = sums[0] + sums[1];
+  float eight[8], four[4];
+  for (int i = 0; i < 8; ++i) eight[i] = sum[i] + sum[i + 8];
+  for (int i = 0; i < 4; ++i) four[i] = eight[i] + eight[i + 4];
+  return (four[0] + four[2]) + (four[1] + four[3]) + rest;
+}
 
 int64_t packed_size(int64_t columns, int64_t depth, int64_t taps) { return panels(columns) * kPanel * depth * taps; }
 

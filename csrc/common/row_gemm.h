@@ -37,6 +37,10 @@ void unpack(const float* packed, int64_t columns, int64_t depth, int64_t taps, f
 void multiply(const Product& product, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,
               int64_t panel_end);
 
+// The sum of x[t * step + c] * w[t * depth + c] over t < taps, c < depth: for few columns, which would waste a panel.
+constexpr int64_t kFewColumns = 4;
+float scalar_product(const float* x, const float* w, int64_t depth, int64_t taps, int64_t step);
+
 inline int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 
 // "avx512", "avx2" or "generic": what `multiply` runs on this machine. BLACKWELL_COMPAT_CPU_ISA names a lower one.

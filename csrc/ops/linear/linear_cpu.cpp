@@ -42,6 +42,27 @@ void multiply(const float* x, const float* weight, const float* bias, float* y, 
   });
 }
 
+// In float32, for a few columns: a scalar product each, on the weight (N, K) as it is.
+Tensor by_scalar_products(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act) {
+  const Tensor x = apply_activation(input, pre).to(at::kFloat).contiguous(), w = weight.to(at::kFloat).contiguous();
+  const Tensor b = bias ? bias->to(at::kFloat).contiguous() : Tensor();
+  const int64_t n = w.size(0), k = w.size(1), m = x.numel() / k;
+  auto sizes = input.sizes().vec();
+  sizes.back() = n;
+  Tensor y = at::detail::empty_cpu(sizes, at::kFloat, false);
+  const float *from = x.const_data_ptr<float>(), *weights = w.const_data_ptr<float>();
+  const float* biases = bias ? b.const_data_ptr<float>() : nullptr;
+  float* to = y.mutable_data_ptr<float>();
+  at::parallel_for(0, m, kProductsPerThread / (n * k) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t c = 0; c < n; ++c) {
+        to[r * n + c] = (biases == nullptr ? 0 : biases[c]) + rows::scalar_product(from + r * k, weights + c * k, k, 1, 0);
+      }
+    }
+  });
+  return apply_activation(y, act).to(input.scalar_type());
+}
+
 // In float32, on a weight (N, K) that `pack` packed.
 Tensor by_rows(const Tensor& input, const Tensor& packed, int64_t n, const OptTensor& bias, Activation pre, Activation act) {
   const Tensor x = apply_activation(input, pre).to(at::kFloat).contiguous();
@@ -65,6 +86,9 @@ Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bi
     return linear_aten(input, weight, bias, pre, act);
   }
   const bool half = *dtype != at::kFloat;
+  if (!half && weight.size(0) <= rows::kFewColumns && weight.size(1) >= 16) {
+    return by_scalar_products(input, weight, bias, pre, act);
+  }
   const auto packed = packed_weight(weight, {'l', static_cast<int64_t>(*dtype), 0, 0},
                                     [&] { return half ? pack_half_matmul(weight, *dtype) : pack(weight); });
   if (!packed) return linear_aten(input, weight, bias, pre, act);
