@@ -1,6 +1,5 @@
 // A block in bfloat16 or float16 by oneDNN's convolution on rows.
 #include <algorithm>
-#include <bit>
 
 #include "common/conv_step.h"
 #include "common/onednn.h"
@@ -79,7 +78,7 @@ class OneDnnStep : public ConvStep {
                              layer_.groups,
                              layer_.bias,
                              static_cast<int64_t>(layer_.act.kind),
-                             std::bit_cast<int64_t>(layer_.act.slope),
+                             onednn::bits(layer_.act.slope),
                              static_cast<int64_t>(dtype_),
                              positions};
     const auto& layout = *std::static_pointer_cast<const memory::desc>(weight_.layout);

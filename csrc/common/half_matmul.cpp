@@ -3,8 +3,6 @@
 
 #include <ATen/Parallel.h>
 
-#include <bit>
-
 #include "common/onednn.h"
 
 namespace blackwell_compat {
@@ -56,7 +54,7 @@ void half_matmul(const at::Tensor& x, const Packed& weight, const at::Tensor& bi
                            static_cast<int64_t>(s.dtype),
                            s.bias,
                            static_cast<int64_t>(act.kind),
-                           std::bit_cast<int64_t>(act.slope),
+                           onednn::bits(act.slope),
                            at::get_num_threads()};
   const auto& layout = *std::static_pointer_cast<const memory::desc>(weight.layout);
   const auto made = onednn::primitives().get(key, [&] { return make(s, layout); });

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <cstring>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,13 @@ void append_activation(dnnl::post_ops& ops, Activation activation);
 
 // Arguments that fix a primitive: sizes, dtype, post-ops, threads.
 using Key = std::array<int64_t, 16>;
+
+// A number as a part of a key.
+inline int64_t bits(double value) {
+  int64_t as_integer;
+  std::memcpy(&as_integer, &value, sizeof(value));
+  return as_integer;
+}
 
 struct KeyHash {
   size_t operator()(const Key& key) const {
