@@ -48,9 +48,10 @@ def table() -> str:
         rows.append(comparison(name, what))
     memory = result("memory")
     if memory is not None:
-        rows += [
-            f"| {key} | {value:.2f} | `python benchmarks/bench_memory.py` |" for key, value in memory["ratios"].items()
-        ]
+        for row in memory["rows"]:
+            for mode in ("patched", "free_original"):
+                what = f"peak memory of a {row['model']}, {mode} / unpatched"
+                rows.append(f"| {what} | {row[mode]:.2f} | `python benchmarks/bench_memory.py` |")
     machine = (vits or {}).get("machine", {})
     where = ", ".join(f"{key} {value}" for key, value in machine.items())
     head = f"Float32 on the CPU, ratios of one run each ({where}):\n\n| what | ratio | command |\n| --- | --- | --- |\n"
