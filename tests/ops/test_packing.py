@@ -304,7 +304,7 @@ def test_options_that_need_another_pack():
 BOUNDED = """
 import torch, blackwell_compat as bc
 weights = [torch.randn(64, 64) for _ in range(8)]  # 16 KiB each
-weights += [torch.randn(1, 4096), torch.randn(64, 64, 3)]  # padded to 32 columns, and a third more: larger when packed
+weights += [torch.randn(5, 4096), torch.randn(64, 64, 3)]  # padded to 32 columns, and a third more: larger when packed
 x = torch.randn(3, 64)
 for _ in range(3):
     for w in weights:
