@@ -140,6 +140,7 @@ class Doctor(dict[str, Any]):
                     f"reused {used['packs_reused']}, refused {used['packs_refused']}",
                 )
             )
+        if "primitives" in used:
             rows.append(
                 (
                     "primitives",
