@@ -49,7 +49,7 @@ class Gather {
         sample_stride_(input.stride(0)),
         base_(static_cast<const Stored*>(input.data_ptr())) {}
 
-  // Input positions [begin, begin + count) of sample n as rows; those outside the signal are zero. .
+  // Input positions [begin, begin + count) of sample n as rows; those outside the signal are zero.
   const Work* operator()(int64_t n, int64_t begin, int64_t count) const {
     const Stored* sample = base_ + n * sample_stride_;
     const int64_t first = std::clamp<int64_t>(begin, 0, length_), last = std::clamp<int64_t>(begin + count, first, length_);

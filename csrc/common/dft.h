@@ -1,4 +1,4 @@
-// What the short-time transforms share: the cosines and sines of a discrete Fourier transform.
+// What the short-time transforms share: how their loops are compiled, vectors, and the cosines and sines of a transform.
 #pragma once
 #include <algorithm>
 #include <cmath>

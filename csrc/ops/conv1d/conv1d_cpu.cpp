@@ -1,4 +1,4 @@
-// compat_conv1d on the CPU: oneDNN in blocks of positions (common/conv_blocks.h), weights packed once.
+// compat_conv1d on the CPU: in blocks of positions (common/conv_blocks.h), weights packed once.
 #include "common/conv_blocks.h"
 #include "common/layout.h"
 #include "ops/conv1d/conv1d.h"
