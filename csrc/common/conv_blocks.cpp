@@ -51,27 +51,30 @@ class Gather {
 
   // Input positions [begin, begin + count) of sample n as rows; those outside the signal are zero.
   const Work* operator()(int64_t n, int64_t begin, int64_t count) const {
+    // A block may lie in the padding as a whole, before the signal or behind it: then all of it is zeros
+    const int64_t before = std::clamp<int64_t>(-begin, 0, count), first = begin + before;
+    const int64_t inside = std::clamp<int64_t>(length_ - first, 0, count - before);
     const Stored* sample = base_ + n * sample_stride_;
-    const int64_t first = std::clamp<int64_t>(begin, 0, length_), last = std::clamp<int64_t>(begin + count, first, length_);
     if constexpr (std::is_same_v<Work, Stored>) {
-      if (rows_ && layer_.pre.none() && last - first == count) return reinterpret_cast<const Work*>(sample + first * channels_);
+      if (rows_ && layer_.pre.none() && inside == count) return reinterpret_cast<const Work*>(sample + first * channels_);
     }
     auto* block = reinterpret_cast<Work*>(scratch(kGathered, count * channels_ * sizeof(Work)));
-    Work* kept = block + (first - begin) * channels_;
-    const int64_t values = (last - first) * channels_;
-    std::memset(static_cast<void*>(block), 0, (first - begin) * channels_ * sizeof(Work));
-    std::memset(static_cast<void*>(kept + values), 0, (begin + count - last) * channels_ * sizeof(Work));
+    Work* kept = block + before * channels_;
+    const int64_t values = inside * channels_;
+    std::memset(static_cast<void*>(block), 0, before * channels_ * sizeof(Work));
+    std::memset(static_cast<void*>(kept + values), 0, (count - before - inside) * channels_ * sizeof(Work));
+    if (values == 0) return block;
     if (rows_) {
       convert(sample + first * channels_, values, kept);
     } else if constexpr (std::is_same_v<Work, Stored>) {
-      transpose(reinterpret_cast<const Bits<Work>*>(sample + first), plane_stride_, channels_, last - first,
+      transpose(reinterpret_cast<const Bits<Work>*>(sample + first), plane_stride_, channels_, inside,
                 reinterpret_cast<Bits<Work>*>(kept), channels_);
     } else {
       auto* planes = reinterpret_cast<Work*>(scratch(kConverted, values * sizeof(Work)));
       for (const auto c : c10::irange(channels_)) {
-        convert(sample + c * plane_stride_ + first, last - first, planes + c * (last - first));
+        convert(sample + c * plane_stride_ + first, inside, planes + c * inside);
       }
-      transpose(reinterpret_cast<const Bits<Work>*>(planes), last - first, channels_, last - first,
+      transpose(reinterpret_cast<const Bits<Work>*>(planes), inside, channels_, inside,
                 reinterpret_cast<Bits<Work>*>(kept), channels_);
     }
     if (layer_.pre.is_leaky()) leaky(kept, values, layer_.pre.slope);

@@ -74,6 +74,13 @@ AWKWARD = [
     (32, 32, 10, 372, {"dilation": 7, "padding": 31}),
     (32, 32, 3, 50, {"dilation": 24}),
     (31, 32, 3, 150, {"padding": 1}),  # just not
+    # windows, and whole blocks of them, that lie in the padding
+    (3, 5, 1, 1, {"stride": 7, "padding": 3}),
+    (8, 8, 1, 1, {"stride": 1000, "padding": 8500}),
+    (20, 24, 3, 5, {"padding": 3000}),
+    (32, 32, 3, 5, {"padding": 2000}),
+    (24, 3, 3, 5, {"padding": 5000}),
+    (6, 6, 3, 5, {"groups": 6, "padding": 6000}),
 ]
 
 
