@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from torch import nn
 
@@ -172,3 +173,14 @@ class Counted:
     @property
     def ops(self):
         return [op for op, _ in self.calls]
+
+
+def is_one_graph(model, run):
+    """Whether the compiler makes one graph of an unpatched model, as a patched one then has to be. That of torch 2.4 does
+    not where weight_norm is a hook."""
+    torch._dynamo.reset()
+    try:
+        run(torch.compile(model, fullgraph=True, backend="eager"))
+    except torch._dynamo.exc.Unsupported:
+        return False
+    return True

@@ -52,7 +52,7 @@ def vits():
 
 def gpt2():
     config = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=100, n_positions=32, use_cache=False)
-    return GPT2LMHeadModel(config), lambda model: model(tokens(100)).logits
+    return GPT2LMHeadModel(config), lambda model: model(tokens(100), return_dict=False)[0]
 
 
 def wav2vec2():
