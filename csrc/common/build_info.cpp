@@ -3,7 +3,6 @@
 
 #include "common/cpu.h"
 #include "common/pack_cache.h"
-#include "common/row_gemm.h"
 
 namespace py = pybind11;
 
@@ -11,7 +10,7 @@ namespace blackwell_compat {
 
 void add_build_info(py::module_& m) {
   m.attr("onednn_version") = onednn_version();
-  m.attr("cpu_isa") = rows::isa();
+  m.attr("cpu_isa") = cpu_isa_name();
   m.def("cpu_dtypes", [] {
     py::dict dtypes;
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {

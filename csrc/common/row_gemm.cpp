@@ -2,10 +2,9 @@
 #include "common/row_gemm.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <string>
 
 #include "common/clones.h"
+#include "common/cpu.h"
 
 namespace blackwell_compat::rows {
 
@@ -17,27 +16,12 @@ Multiply multiply_avx2, multiply_avx512;
 
 namespace {
 
-struct Choice {
-  const char* name;
-  Multiply* multiply;
-};
-
-Choice choose() {
+Multiply* chosen() {
 #if defined(__x86_64__)
-  const char* text = std::getenv("BLACKWELL_COMPAT_CPU_ISA");
-  const std::string wanted = text ? text : "avx512";
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && wanted == "avx512") return {"avx512", multiply_avx512};
-  if (avx2 && wanted != "generic") return {"avx2", multiply_avx2};
+  if (cpu_isa() == Isa::kAvx512) return multiply_avx512;
+  if (cpu_isa() == Isa::kAvx2) return multiply_avx2;
 #endif
-  return {"generic", multiply_generic};
-}
-
-const Choice& choice() {
-  static const Choice chosen = choose();
-  return chosen;
+  return multiply_generic;
 }
 
 // visit(t, c, n0, exist) for each row of a panel, in the order of the packed form: columns n0 to n0 + exist, the rest is zeros.
@@ -103,9 +87,8 @@ void unpack(const float* packed, int64_t columns, int64_t depth, int64_t taps, f
 
 void multiply(const Product& product, const float* x, const float* packed, const float* bias, float* y, int64_t panel_begin,
               int64_t panel_end) {
-  choice().multiply(product, x, packed, bias, y, panel_begin, panel_end);
+  static Multiply* const kernel = chosen();
+  kernel(product, x, packed, bias, y, panel_begin, panel_end);
 }
-
-const char* isa() { return choice().name; }
 
 }  // namespace blackwell_compat::rows

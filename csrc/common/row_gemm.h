@@ -43,7 +43,4 @@ float scalar_product(const float* x, const float* w, int64_t depth, int64_t taps
 
 inline int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 
-// "avx512", "avx2" or "generic": what `multiply` runs on this machine. BLACKWELL_COMPAT_CPU_ISA names a lower one.
-const char* isa();
-
 }  // namespace blackwell_compat::rows

@@ -33,6 +33,19 @@ CASES = [
     ("conv_transpose1d", (2, 20, 57), (20, 9, 7), {"stride": 3}),
     ("conv_transpose1d", (1, 64, 57), (64, 17, 8), {"stride": 2, "padding": 3}),
 ]
+# n_fft, hop_length
+TRANSFORMS = [(20, 5), (49, 12), (100, 50), (143, 40), (400, 160), (512, 64), (1024, 256), (1920, 480)]
+
+
+def signal(n_fft, dtype):
+    return reference.values(n_fft * 12).to(dtype)
+
+
+def round_trip(stft, istft, x, n_fft, hop):
+    """(spectrum, the signal from it)"""
+    window = torch.hann_window(n_fft, dtype=x.dtype)
+    spectrum = stft(x, n_fft, hop, window=window, return_complex=True)
+    return spectrum, istft(spectrum, n_fft, hop, window=window)
 
 
 def arguments(case, dtype):
@@ -54,5 +67,8 @@ if __name__ == "__main__":
         for dtype in DTYPES:
             args, kwargs = arguments(case, dtype)
             results[number, dtype] = OPS[case[0]][0](*args, **kwargs)
+    for sizes in TRANSFORMS:
+        for dtype in (torch.float32, torch.float64):
+            results[sizes, dtype] = round_trip(bc.stft_fp32, bc.istft_fp32, signal(sizes[0], dtype), *sizes)
     isa, dtypes = bc._C.cpu_isa, bc._C.cpu_dtypes()
     torch.save({"results": results, "isa": isa, "dtypes": dtypes}, sys.argv[1])

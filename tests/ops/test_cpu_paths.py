@@ -66,6 +66,16 @@ def test_accuracy(path, number, dtype):
     reference.assert_as_accurate(got, cpu_cases.composed(case[0], *args, **kwargs), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("sizes", cpu_cases.TRANSFORMS, ids=str)
+def test_accuracy_of_transforms(path, sizes, dtype):
+    x = cpu_cases.signal(sizes[0], dtype)
+    peers = cpu_cases.round_trip(torch.stft, torch.istft, x, *sizes)
+    want = cpu_cases.round_trip(torch.stft, torch.istft, x.double(), *sizes)
+    for got, peer, value in zip(path[1]["results"][sizes, dtype], peers, want, strict=True):
+        reference.assert_as_accurate(got, peer, value)
+
+
 def test_choice(path):
     name, said = path
     isa = PATHS[name].get("BLACKWELL_COMPAT_CPU_ISA")

@@ -66,6 +66,16 @@ def test_matches_float64_reference(sizes, batch, dtype, layout):
     assert got.stride() == peer.stride()
 
 
+@pytest.mark.parametrize("layout", [frames_major, torch.Tensor.contiguous], ids=["frames-major", "bins-major"])
+@pytest.mark.parametrize("parts", [1, 2, 4, 8, 16], ids=lambda parts: f"{parts}-hops")
+@pytest.mark.parametrize("n_fft", reference.TRANSFORM_SIZES)
+def test_every_radix(n_fft, parts, layout):
+    hop = max(1, n_fft // parts)
+    args = layout(make_spectrum(n_fft // 2 + 1, 37)), n_fft, hop, n_fft, make_window("random", n_fft), False
+    got, peer = istft_fp32(*args), torch.istft(*args)
+    reference.assert_as_accurate(got, peer, reference.in_float64(torch.istft, *args))
+
+
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(("n_fft", "hop"), [(16, 4), (64, 16), (9, 2)], ids=str)
 def test_few_frames(n_fft, hop, frames):

@@ -72,6 +72,25 @@ def test_matches_float64_reference(sizes, batch, dtype):
     assert_same_strides(got, peer)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4, 8, 16, 0.5], ids=lambda parts: f"{parts}-hops")
+@pytest.mark.parametrize("n_fft", reference.TRANSFORM_SIZES)
+def test_every_radix(n_fft, parts):
+    hop = max(1, int(n_fft / parts))
+    kwargs = {"window": make_window("random", n_fft), "center": False, "return_complex": True}
+    args = make_signal(n_fft + 36 * hop + 3), n_fft, hop
+    want = reference.in_float64(torch.stft, *args, **kwargs)
+    reference.assert_as_accurate(stft_fp32(*args, **kwargs), torch.stft(*args, **kwargs), want)
+
+
+@pytest.mark.parametrize("n_fft", [5, 16, 15, 100, 257, 1024])
+def test_bins_of_one_frequency_have_the_phase_of_torch(n_fft):
+    """The imaginary part is 0 and not -0, which would turn an angle of pi into -pi."""
+    x, kwargs = make_signal(8 * n_fft), {"window": make_window("random", n_fft), "return_complex": True}
+    got, peer = stft_fp32(x, n_fft, **kwargs), torch.stft(x, n_fft, **kwargs)
+    for k in (0, n_fft // 2) if n_fft % 2 == 0 else (0,):
+        assert torch.equal(got[k].angle(), peer[k].angle())
+
+
 @pytest.mark.parametrize("normalized", [False, True], ids=["plain", "normalized"])
 @pytest.mark.parametrize("onesided", [None, True, False], ids=["default", "onesided", "twosided"])
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant", "replicate", "circular"])
@@ -99,7 +118,9 @@ def test_complex(complex_input, complex_window):
 def test_low_precision_is_computed_in_float32(dtype):
     x, w = make_signal(2, 900, dtype=dtype), make_window("hann", 100).to(dtype)
     got = stft_fp32(x, 100, window=w, return_complex=True)
-    assert torch.equal(got, torch.stft(x.float(), 100, window=w.float(), return_complex=True))
+    assert torch.equal(got, stft_fp32(x.float(), 100, window=w.float(), return_complex=True))
+    peer = torch.stft(x.float(), 100, window=w.float(), return_complex=True)
+    reference.assert_as_accurate(got, peer, reference.in_float64(torch.stft, x, 100, window=w, return_complex=True))
 
 
 def test_complex32_is_computed_in_complex64():

@@ -4,18 +4,19 @@
 #include <c10/util/irange.h>
 
 #include <cstring>
+#include <limits>
+#include <vector>
 
-#include "common/dft.h"
+#include "common/clones.h"
+#include "common/cpu.h"
+#include "common/fft.h"
 #include "common/transpose.h"
 #include "ops/istft/istft.h"
 
 namespace blackwell_compat {
 namespace {
 
-constexpr int64_t kLargestDirect = 96;  // n_fft: above it the FFT library is quicker
-constexpr int64_t kDirectRows = 128;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kStep = 8;  // rows of samples are padded to a multiple of it, so that no vector of a row is partial
 
 // Row h of the overlap-added signal is its samples [h * hop, (h + 1) * hop); frames h - reach + 1 to h are added there.
 struct Rows {
@@ -23,6 +24,7 @@ struct Rows {
   int64_t start, length;  // samples kept, from the first sample of the first frame
 
   int64_t reach() const { return ceil_div(n_fft, hop); }
+  int64_t padded_hop() const { return ceil_div(hop, kStep) * kStep; }
   int64_t first() const { return start / hop; }
   int64_t last() const { return ceil_div(start + length, hop); }
 };
@@ -32,45 +34,48 @@ template <typename T>
 class InverseEnvelope {
  public:
   // All ones
-  explicit InverseEnvelope(const Rows& rows) : rows_(rows), inner_(rows.hop, 1), all_equal_(true) {}
+  explicit InverseEnvelope(const Rows& rows) : rows_(rows), inner_(rows.padded_hop(), 1) {}
 
-  InverseEnvelope(const Rows& rows, const T* window) : rows_(rows), inner_(rows.hop), all_equal_(false) {
-    const int64_t edge = rows.reach() - 1, n_frames = rows.n_frames;
-    head_.resize(std::min(edge, n_frames) * rows.hop);
-    tail_.resize(edge * rows.hop);
-    for (const auto h : c10::irange(std::min(edge, n_frames))) fill(h, window, h, h + 1, head_.data() + h * rows.hop);
-    for (const auto h : c10::irange(edge))
-      fill(n_frames + h, window, n_frames + h, n_frames + h + 1, tail_.data() + h * rows.hop);
+  InverseEnvelope(const Rows& rows, const T* window) : rows_(rows), inner_(rows.padded_hop()) {
+    const int64_t edge = rows.reach() - 1, n_frames = rows.n_frames, apart = rows.padded_hop();
+    inner_from_ = edge;
+    inner_to_ = n_frames;
+    head_.resize(std::min(edge, n_frames) * apart);
+    tail_.resize(edge * apart);
+    for (const auto h : c10::irange(std::min(edge, n_frames))) fill(h, window, h, h + 1, head_.data() + h * apart);
+    for (const auto h : c10::irange(edge)) fill(n_frames + h, window, n_frames + h, n_frames + h + 1, tail_.data() + h * apart);
     if (n_frames > edge) fill(edge, window, edge, n_frames, inner_.data());
   }
 
-  bool inner(int64_t h) const { return all_equal_ || (h >= rows_.reach() - 1 && h < rows_.n_frames); }
-
   const T* row(int64_t h) const {
-    if (inner(h)) return inner_.data();
-    return h < rows_.n_frames ? head_.data() + h * rows_.hop : tail_.data() + (h - rows_.n_frames) * rows_.hop;
+    if (h >= inner_from_ && h < inner_to_) return inner_.data();
+    const int64_t apart = rows_.padded_hop();
+    return h < rows_.n_frames ? head_.data() + h * apart : tail_.data() + (h - rows_.n_frames) * apart;
   }
 
  private:
   // Row h, which stands for rows [from, to): the samples of these that are kept have to have a sum.
   void fill(int64_t h, const T* window, int64_t from, int64_t to, T* inverse) const {
-    const int64_t hop = rows_.hop, kept_from = rows_.start, kept_to = rows_.start + rows_.length;
+    const int64_t hop = rows_.hop, begin = rows_.start, end = begin + rows_.length;
+    const int64_t oldest = std::max<int64_t>(0, h - rows_.reach() + 1), newest = std::min(h, rows_.n_frames - 1);
+    // Sample r of row h is kept where begin <= h * hop + r < end
+    const int64_t begin_row = begin / hop, begin_rest = begin % hop, end_row = end / hop, end_rest = end % hop;
     for (const auto r : c10::irange(hop)) {
       double sum = 0;
-      for (int64_t t = std::max<int64_t>(0, h - rows_.reach() + 1); t <= std::min(h, rows_.n_frames - 1); ++t) {
+      for (int64_t t = oldest; t <= newest; ++t) {
         const int64_t n = (h - t) * hop + r;
         if (n < rows_.n_fft) sum += static_cast<double>(window[n]) * static_cast<double>(window[n]);
       }
       inverse[r] = static_cast<T>(1 / sum);
-      const int64_t begin = std::max(from, ceil_div(kept_from - r, hop)), end = std::min(to, ceil_div(kept_to - r, hop));
-      BC_CHECK("istft_fp32", begin >= end || !(sum < 1e-11),
+      const int64_t kept_from = begin_row + (r < begin_rest), kept_to = end_row + (r < end_rest);
+      BC_CHECK("istft_fp32", std::max(from, kept_from) >= std::min(to, kept_to) || !(sum < 1e-11),
                "window overlap add min: 1; the frames leave samples that no window reaches");
     }
   }
 
   const Rows rows_;
   std::vector<T> inner_, head_, tail_;
-  const bool all_equal_;
+  int64_t inner_from_ = 0, inner_to_ = std::numeric_limits<int64_t>::max();  // rows that all their frames reach
 };
 
 template <typename T>
@@ -120,13 +125,13 @@ inline __attribute__((always_inline)) void overlap_add_row(const T* frames, int6
   for (int64_t r = 0; r < hop; ++r) to[r] *= inverse[r];
 }
 
-BC_FMA_CLONES void overlap_add(const float* frames, int64_t first, const Rows& rows, int64_t h, const float* window,
-                               const float* inverse, float* to) {
+BC_CLONES void overlap_add(const float* frames, int64_t first, const Rows& rows, int64_t h, const float* window,
+                           const float* inverse, float* to) {
   overlap_add_row(frames, first, rows, h, window, inverse, to);
 }
 
-BC_FMA_CLONES void overlap_add(const double* frames, int64_t first, const Rows& rows, int64_t h, const double* window,
-                               const double* inverse, double* to) {
+BC_CLONES void overlap_add(const double* frames, int64_t first, const Rows& rows, int64_t h, const double* window,
+                           const double* inverse, double* to) {
   overlap_add_row(frames, first, rows, h, window, inverse, to);
 }
 
@@ -138,7 +143,7 @@ void store_row(const Rows& rows, int64_t h, const T* row, T* out) {
   std::memcpy(out + at + begin, row + begin, (end - begin) * sizeof(T));
 }
 
-// Any n_fft: the FFT library on the block's frames.
+// Sizes that common/fft.h leaves: the FFT library on the block's frames.
 template <typename T>
 void synthesise_rows(const Job<T>& job, int64_t b, int64_t from, int64_t to, T* out) {
   const at::AutoDispatchBelowADInplaceOrView below;
@@ -156,167 +161,79 @@ void synthesise_rows(const Job<T>& job, int64_t b, int64_t from, int64_t to, T* 
   }
 }
 
-// A small even n_fft in float32: the transform as sums of cosines and sines, for many frames side by side in vectors. With
-// C and S the sums over real and imaginary parts of even (e) and odd (o) bins, four samples of a frame come from one n:
-//   y[n]         = Ce + Co + Se + So    y[n_fft - n]     = Ce + Co - Se - So
-//   y[n_fft/2-n] = Ce - Co - Se + So    y[n_fft/2 + n]   = Ce - Co + Se - So
-class Direct {
- public:
-  static bool handles(const Rows& rows) { return rows.n_fft % 2 == 0 && rows.n_fft <= kLargestDirect && rows.hop <= rows.n_fft; }
-
-  explicit Direct(const Job<float>& job) : job_(job), pairs_((job.rows.n_fft / 4 + 2) / 2), basis_(pairs_ * job.bins() * 4) {
-    const int64_t n_fft = job.rows.n_fft;
-    const Circle circle(n_fft);
-    float* to = basis_.data();
-    for (const auto pair : c10::irange(pairs_)) {
-      for (const auto k : c10::irange(job.bins())) {
-        const double factor = k == 0 || 2 * k == n_fft ? job.edge : 2;
-        for (const auto n : {2 * pair, 2 * pair + 1}) {
-          *to++ = static_cast<float>(factor * circle.cos[n * k % n_fft]);
-          *to++ = static_cast<float>(-factor * circle.sin[n * k % n_fft]);
-        }
-      }
+// The rows of a block by row, times the inverse envelope, to their places in `out`.
+template <typename T>
+inline __attribute__((always_inline)) void finish_rows(const Rows& rows, const InverseEnvelope<T>& inverse, int64_t from,
+                                                       int64_t to, T* by_row, T* out) {
+  const int64_t wide = rows.padded_hop(), end = std::min(to * rows.hop - rows.start, rows.length);
+  for (int64_t h = from; h < to; ++h, by_row += wide) {
+    const int64_t at = h * rows.hop - rows.start;
+    const T* factor = inverse.row(h);
+    if (at < 0 || at + wide > end) {
+      for (int64_t r = 0; r < wide; ++r) by_row[r] *= factor[r];
+      store_row(rows, h, by_row, out);
+      continue;
+    }
+    // What is written beyond the row, the next row overwrites
+    T* target = out + at;
+    for (int64_t r = 0; r < wide; r += kStep) {
+      for (int64_t i = r; i < r + kStep; ++i) target[i] = by_row[i] * factor[i];
     }
   }
+}
 
-  int64_t scratch_size() const {
-    const int64_t wide = padded_frames(kDirectRows);
-    return (2 * job_.bins() + job_.rows.n_fft + 2 * padded_hop()) * wide;
+BC_CLONES void finish(const Rows& rows, const InverseEnvelope<float>& inverse, int64_t from, int64_t to, float* by_row,
+                      float* out) {
+  finish_rows(rows, inverse, from, to, by_row, out);
+}
+
+BC_CLONES void finish(const Rows& rows, const InverseEnvelope<double>& inverse, int64_t from, int64_t to, double* by_row,
+                      double* out) {
+  finish_rows(rows, inverse, from, to, by_row, out);
+}
+
+// The frames of one call, transformed side by side and added where they lie: sums[r * wide + i] is sample r of the block's
+// row i - reach + 1. Only the last step goes from this order to that of the result.
+template <typename T>
+class Frames {
+ public:
+  explicit Frames(const Job<T>& job) : job_(job), plan_(fft::plan<T>(job.rows.n_fft)), offset_(job.rows.n_fft) {
+    const Rows& rows = job.rows;
+    const int64_t lanes = fft::kernels<T>().lanes, row_bytes = rows.padded_hop() * static_cast<int64_t>(sizeof(T));
+    const int64_t fit = std::clamp<int64_t>((128 << 10) / row_bytes, lanes, 512);
+    const int64_t wanted = std::min(fit, ceil_div(rows.n_frames, 4) + rows.reach());
+    frames_ = ceil_div(std::max(wanted, 4 * rows.reach()), lanes) * lanes;
+    wide_ = frames_ + rows.reach() - 1 + lanes;
+    for (const auto n : c10::irange(rows.n_fft)) offset_[n] = static_cast<int32_t>(n % rows.hop * wide_ + n / rows.hop);
   }
 
-  void operator()(int64_t b, int64_t from, int64_t to, float* scratch, float* out) const {
-    const int64_t wide = padded_frames(to - from);
-    float *planes = scratch, *samples = planes + 2 * job_.bins() * wide, *sums = samples + job_.rows.n_fft * wide,
-          *by_row = sums + padded_hop() * wide;
-    load_planes(b, from - job_.rows.reach() + 1, to, wide, planes);
-    transform(planes, basis_.data(), job_.window, job_.rows.n_fft, job_.bins(), pairs_, wide, samples);
-    const bool inner = job_.inverse.inner(from) && job_.inverse.inner(to - 1);
-    overlap(samples, job_.rows.n_fft, job_.rows.hop, job_.rows.reach(), wide, inner ? job_.inverse.row(from) : nullptr, sums);
-    transpose(reinterpret_cast<const uint32_t*>(sums), wide, padded_hop(), wide, reinterpret_cast<uint32_t*>(by_row),
-              padded_hop());
-    if (!inner) divide(from, to, by_row);
-    store(job_.rows, from, to, by_row, out);
+  int64_t block() const { return frames_ - job_.rows.reach() + 1; }
+
+  void operator()(int64_t b, int64_t from, int64_t to, T* out) const {
+    const Rows& rows = job_.rows;
+    const int64_t before = rows.reach() - 1, work_size = fft::work_size(*plan_), sums_size = rows.padded_hop() * wide_;
+    T* work = reinterpret_cast<T*>(scratch(kFrames, (work_size + 2 * sums_size) * sizeof(T)));
+    T *sums = work + work_size, *by_row = sums + sums_size;
+    std::memset(sums, 0, sums_size * sizeof(T));
+    const int64_t begin = std::max<int64_t>(0, from - before), end = std::min(to, rows.n_frames);
+    if (begin < end) {
+      const int64_t bin_stride = 2 * job_.spectrum.stride(1), frame_stride = 2 * job_.spectrum.stride(2);
+      const T* spectrum = static_cast<const T*>(job_.spectrum.const_data_ptr()) + 2 * b * job_.spectrum.stride(0);
+      fft::kernels<T>().synthesise(*plan_, {spectrum + begin * frame_stride, bin_stride, frame_stride, end - begin, job_.edge,
+                                            rows.hop, offset_.data(), job_.window, work, sums + begin - (from - before)});
+    }
+    transpose(reinterpret_cast<const Bits*>(sums + before), wide_, rows.padded_hop(), to - from, reinterpret_cast<Bits*>(by_row),
+              rows.padded_hop());
+    finish(rows, job_.inverse, from, to, by_row, out);
   }
 
  private:
-  static constexpr int64_t kLanes = 16;
-  using Vec = Lanes<float>::Vec;
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
-  int64_t padded_hop() const { return ceil_div(job_.rows.hop, 8) * 8; }
-  int64_t padded_frames(int64_t rows) const { return ceil_div(rows + job_.rows.reach() - 1, kLanes) * kLanes; }
-
-  // Real and imaginary parts of frames [from, to) as 2 * bins rows of `wide` values; frames that are not there are zero.
-  void load_planes(int64_t b, int64_t from, int64_t to, int64_t wide, float* planes) const {
-    const int64_t bins = job_.bins(), begin = std::max<int64_t>(0, from), end = std::max(begin, std::min(to, job_.rows.n_frames));
-    const int64_t bin_stride = 2 * job_.spectrum.stride(1), frame_stride = 2 * job_.spectrum.stride(2);
-    const float* source =
-        static_cast<const float*>(job_.spectrum.const_data_ptr()) + 2 * b * job_.spectrum.stride(0) + begin * frame_stride;
-    const int64_t before = begin - from, count = end - begin, after = wide - before - count;
-    for (const auto row : c10::irange(2 * bins)) {
-      std::memset(planes + row * wide, 0, before * sizeof(float));
-      std::memset(planes + row * wide + before + count, 0, after * sizeof(float));
-    }
-    if (bin_stride == 2) {
-      transpose(reinterpret_cast<const uint32_t*>(source), frame_stride, count, 2 * bins,
-                reinterpret_cast<uint32_t*>(planes + before), wide);
-      return;
-    }
-    for (const auto k : c10::irange(bins)) {
-      split(source + k * bin_stride, frame_stride, count, planes + 2 * k * wide + before, planes + (2 * k + 1) * wide + before);
-    }
-  }
-
-  BC_FMA_CLONES static void split(const float* from, int64_t stride, int64_t count, float* re, float* im) {
-    if (stride == 2) {
-      for (int64_t t = 0; t < count; ++t) {
-        re[t] = from[2 * t];
-        im[t] = from[2 * t + 1];
-      }
-      return;
-    }
-    for (int64_t t = 0; t < count; ++t) {
-      re[t] = from[t * stride];
-      im[t] = from[t * stride + 1];
-    }
-  }
-
-  // samples[n * wide + t] = window[n] * sample n of frame t
-  BC_FMA_CLONES static void transform(const float* planes, const float* basis, const float* window, int64_t n_fft, int64_t bins,
-                                      int64_t pairs, int64_t wide, float* samples) {
-    for (int64_t t = 0; t < wide; t += kLanes) {
-      for (int64_t pair = 0; pair < pairs; ++pair) {
-        Vec sums[2][2][2][2];  // parity of the bin, n of the pair, cosine or sine, vector
-        BC_UNROLL for (int parity = 0; parity < 2; ++parity) {
-          BC_UNROLL for (int i = 0; i < 8; ++i) sums[parity][i / 4][i / 2 % 2][i % 2] = Vec{};
-          for (int64_t k = parity; k < bins; k += 2) {
-            const float* factor = basis + (pair * bins + k) * 4;
-            BC_UNROLL for (int c = 0; c < 2; ++c) {
-              const float* plane = planes + (2 * k + c) * wide + t;
-              const Vec first = slot(plane), second = slot(plane + 8);
-              BC_UNROLL for (int i = 0; i < 2; ++i) {
-                sums[parity][i][c][0] += first * factor[2 * i + c];
-                sums[parity][i][c][1] += second * factor[2 * i + c];
-              }
-            }
-          }
-        }
-        BC_UNROLL for (int i = 0; i < 2; ++i) {
-          const int64_t n = 2 * pair + i, half = n_fft / 2;
-          if (4 * n > n_fft) continue;
-          BC_UNROLL for (int v = 0; v < 2; ++v) {
-            const Vec ce = sums[0][i][0][v], co = sums[1][i][0][v], se = sums[0][i][1][v], so = sums[1][i][1][v];
-            float* to = samples + t + 8 * v;
-            slot(to + n * wide) = ((ce + co) + (se + so)) * window[n];
-            slot(to + (half - n) * wide) = ((ce - co) - (se - so)) * window[half - n];
-            slot(to + (half + n) * wide) = ((ce - co) + (se - so)) * window[half + n];
-            if (n > 0) slot(to + (n_fft - n) * wide) = ((ce + co) - (se + so)) * window[n_fft - n];
-          }
-        }
-      }
-    }
-  }
-
-  // sums[r * wide + i] = the sum over the frames t that reach row i of sample (i - t) * hop + r; times inverse[r], if given
-  BC_FMA_CLONES static void overlap(const float* samples, int64_t n_fft, int64_t hop, int64_t reach, int64_t wide,
-                                    const float* inverse, float* sums) {
-    for (int64_t r = 0; r < hop; ++r) {
-      float* to = sums + r * wide;
-      const int64_t terms = (n_fft - r + hop - 1) / hop;
-      const float* from = samples + ((terms - 1) * hop + r) * wide + reach - terms;
-      const int64_t count = wide - (reach - 1);
-      for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-      for (int64_t j = terms - 2; j >= 0; --j) {
-        const float* next = samples + (j * hop + r) * wide + reach - 1 - j;
-        for (int64_t i = 0; i < count; ++i) to[i] += next[i];
-      }
-      if (!inverse) continue;
-      for (int64_t i = 0; i < count; ++i) to[i] *= inverse[r];
-    }
-  }
-
-  void divide(int64_t from, int64_t to, float* by_row) const {
-    for (int64_t h = from; h < to; ++h, by_row += padded_hop()) {
-      const float* inverse = job_.inverse.row(h);
-      for (int64_t r = 0; r < job_.rows.hop; ++r) by_row[r] *= inverse[r];
-    }
-  }
-
-  BC_FMA_CLONES static void store(const Rows& rows, int64_t from, int64_t to, const float* by_row, float* out) {
-    const int64_t hop = rows.hop, wide = ceil_div(hop, 8) * 8, end = std::min(to * hop - rows.start, rows.length);
-    for (int64_t h = from; h < to; ++h, by_row += wide) {
-      const int64_t at = h * hop - rows.start;
-      if (at < 0 || at + wide > end) {
-        store_row(rows, h, by_row, out);
-        continue;
-      }
-      // What is written beyond the row, the next row overwrites
-      for (int64_t r = 0; r < wide; r += 8) slot(out + at + r) = slot(by_row + r);
-    }
-  }
-
-  const Job<float>& job_;
-  const int64_t pairs_;
-  std::vector<float> basis_;
+  const Job<T>& job_;
+  const std::shared_ptr<const fft::Plan<T>> plan_;
+  std::vector<int32_t> offset_;
+  int64_t frames_, wide_;
 };
 
 template <typename T>
@@ -330,26 +247,20 @@ Tensor synthesise(const Tensor& spectrum, const Tensor& window, int64_t hop, con
   const auto run = [&](int64_t step, const auto& block) {
     const int64_t first = rows.first(), count = rows.last() - first, blocks = ceil_div(count, step);
     at::parallel_for(0, batch * blocks, 1, [&](int64_t begin, int64_t end) {
-      auto compute = block();
       for (const auto i : c10::irange(begin, end)) {
         const int64_t b = i / blocks, from = first + i % blocks * step;
-        compute(b, from, std::min(from + step, first + count), job.out + b * rows.length);
+        block(b, from, std::min(from + step, first + count), job.out + b * rows.length);
       }
     });
   };
-  if constexpr (std::is_same_v<T, float>) {
-    if (Direct::handles(rows)) {
-      const Direct direct(job);
-      run(kDirectRows, [&] {
-        return [&, scratch = std::vector<float>(direct.scratch_size())](
-                   int64_t b, int64_t from, int64_t to, float* to_row) mutable { direct(b, from, to, scratch.data(), to_row); };
-      });
-      return out;
-    }
+  if (fft::handles(rows.n_fft)) {
+    const Frames<T> frames(job);
+    run(frames.block(), frames);
+  } else {
+    const int64_t frames = block_frames(rows.n_fft, rows.n_frames, sizeof(T));
+    run(std::max(frames, 4 * rows.reach()),
+        [&](int64_t b, int64_t from, int64_t to, T* to_row) { synthesise_rows(job, b, from, to, to_row); });
   }
-  const int64_t frames = block_frames(rows.n_fft, rows.n_frames, sizeof(T));
-  run(std::max(frames, 4 * rows.reach()),
-      [&] { return [&](int64_t b, int64_t from, int64_t to, T* to_row) { synthesise_rows(job, b, from, to, to_row); }; });
   return out;
 }
 

@@ -1,11 +1,22 @@
 // stft_fp32: the short-time Fourier transform, computed in float32 or above.
 #pragma once
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/dispatch.h"
 
 namespace blackwell_compat {
 
 enum class Pad : int8_t { kConstant, kReflect, kReplicate, kCircular };
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Frames that the FFT library gets at once: 512 KiB of samples, less where that would make fewer than four blocks. Of the
+// sizes alone, so that the result does not depend on the number of threads.
+inline int64_t block_frames(int64_t n_fft, int64_t n_frames, int64_t sample_bytes) {
+  const int64_t fit = (512 << 10) / (n_fft * sample_bytes), quarter = std::max<int64_t>(16, ceil_div(n_frames, 4));
+  return std::clamp<int64_t>(std::min(fit, quarter), 1, 512);
+}
 
 // How a signal is cut into frames; frame t begins `pad` samples before sample t * hop of the signal.
 struct Framing {

@@ -2,15 +2,17 @@
 #include <ATen/Parallel.h>
 #include <c10/util/irange.h>
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
-#include "common/dft.h"
+#include "common/cpu.h"
+#include "common/fft.h"
+#include "common/transpose.h"
 #include "ops/stft/stft.h"
 
 namespace blackwell_compat {
 namespace {
-
-constexpr int64_t kLargestDirect = 24;  // n_fft: above it the FFT library is quicker
 
 // Reads a row of a signal as if it were padded.
 template <typename T>
@@ -56,7 +58,7 @@ void scale_edges(T* spectrum, int64_t frames, int64_t bins, bool even, T edge) {
   }
 }
 
-// Any n_fft: the FFT library on a block of windowed frames.
+// Sizes that common/fft.h leaves: the FFT library on a block of windowed frames.
 template <typename T>
 void analyse_block(const Padded<T>& signal, const T* window, int64_t n_fft, int64_t hop, int64_t begin, int64_t frames,
                    const at::TensorOptions& options, T edge, T* out) {
@@ -78,89 +80,60 @@ void analyse_block(const Padded<T>& signal, const T* window, int64_t n_fft, int6
   scale_edges(out, frames, bins, n_fft % 2 == 0, edge);
 }
 
-// A small n_fft: each frame times the matrix `basis` (n_fft, columns), window and edge folded in; the columns are the real
-// and imaginary parts of the bins.
+// The frames of one call, transformed side by side.
 template <typename T>
-struct Direct {
-  using Vec = typename Lanes<T>::Vec;
-  static constexpr int64_t kLanes = Lanes<T>::kCount, kFrames = 4, kVecs = 3;
-
-  static bool handles(int64_t n_fft) { return n_fft <= kLargestDirect && 2 * (n_fft / 2 + 1) >= kLanes; }
-
-  static std::vector<T> basis(const T* window, int64_t n_fft, T edge) {
-    const Circle circle(n_fft);
-    const int64_t bins = n_fft / 2 + 1;
-    std::vector<T> values(n_fft * bins * 2);
-    for (const auto n : c10::irange(n_fft)) {
-      for (const auto k : c10::irange(bins)) {
-        const double factor = static_cast<double>(window[n]) * (k == 0 || 2 * k == n_fft ? edge : 1);
-        const int64_t i = n * k % n_fft, at = 2 * (n * bins + k);
-        values[at] = static_cast<T>(factor * circle.cos[i]);
-        values[at + 1] = static_cast<T>(-factor * circle.sin[i]);
-      }
-    }
-    return values;
-  }
-
-  // Vector v of a row starts here: the last one overlaps the one before instead of running over the end.
-  static int64_t start(int64_t v, int64_t columns) { return std::min(v * kLanes, columns - kLanes); }
-
-  template <int kRows, int kWide>
-  static inline __attribute__((always_inline)) void tile(const T* samples, int64_t hop, const T* basis, int64_t n_fft,
-                                                         int64_t columns, int64_t first, T* out) {
-    Vec sum[kRows][kWide];
-    int64_t at[kWide];
-    BC_UNROLL for (int v = 0; v < kWide; ++v) {
-      at[v] = start(first + v, columns);
-      BC_UNROLL for (int r = 0; r < kRows; ++r) sum[r][v] = Vec{};
-    }
-    for (int64_t n = 0; n < n_fft; ++n) {
-      BC_UNROLL for (int v = 0; v < kWide; ++v) {
-        const Vec factor = slot(basis + n * columns + at[v]);
-        BC_UNROLL for (int r = 0; r < kRows; ++r) sum[r][v] += samples[r * hop + n] * factor;
-      }
-    }
-    BC_UNROLL for (int r = 0; r < kRows; ++r) {
-      BC_UNROLL for (int v = 0; v < kWide; ++v) slot(out + r * columns + at[v]) = sum[r][v];
+class Frames {
+ public:
+  Frames(const T* window, int64_t n_fft, int64_t hop, int64_t n_frames, T edge)
+      : plan_(fft::plan<T>(n_fft)), window_(window, window + n_fft), offset_(n_fft), hop_(hop), edge_(edge) {
+    const int64_t lanes = fft::kernels<T>().lanes, row_bytes = columns() * static_cast<int64_t>(sizeof(T));
+    const int64_t fit = std::clamp<int64_t>((64 << 10) / row_bytes, lanes, 512);
+    frames_ = ceil_div(std::min(fit, ceil_div(n_frames, 4)), lanes) * lanes;
+    wide_ = frames_ + ceil_div(n_fft, hop) - 1;
+    for (const auto n : c10::irange(n_fft)) offset_[n] = static_cast<int32_t>(n % hop * wide_ + n / hop);
+    if (plan_->even()) {
+      for (T& value : window_) value /= 2;
     }
   }
 
-  template <int kRows>
-  static inline __attribute__((always_inline)) void rows(const T* samples, int64_t hop, const T* basis, int64_t n_fft,
-                                                         int64_t columns, T* out) {
-    const int64_t vecs = (columns + kLanes - 1) / kLanes;
-    int64_t v = 0;
-    for (; v + kVecs <= vecs; v += kVecs) tile<kRows, kVecs>(samples, hop, basis, n_fft, columns, v, out);
-    if (vecs - v == 2) tile<kRows, 2>(samples, hop, basis, n_fft, columns, v, out);
-    if (vecs - v == 1) tile<kRows, 1>(samples, hop, basis, n_fft, columns, v, out);
+  int64_t block() const { return frames_; }
+
+  // Frames that begin at sample `begin` of the signal, `count` of them, at most block()
+  void operator()(const Padded<T>& signal, int64_t begin, int64_t count, T* out) const {
+    const int64_t n_fft = plan_->n_fft, samples = (count - 1) * hop_ + n_fft, by_hop_size = columns() * wide_;
+    const int64_t work_size = fft::work_size(*plan_);
+    T* work = reinterpret_cast<T*>(scratch(kFrames, (work_size + by_hop_size + samples) * sizeof(T)));
+    T *by_hop = work + work_size, *copy = by_hop + by_hop_size;
+    const T* from = copy;
+    if (signal.inside(begin, samples)) {
+      from = signal.at(begin);
+    } else {
+      signal.copy(begin, samples, copy);
+    }
+    arrange(from, samples, count, by_hop);
+    fft::kernels<T>().analyse(*plan_, {by_hop, offset_.data(), window_.data(), count, edge_, work, out});
   }
 
-  static inline __attribute__((always_inline)) void frames(const T* samples, int64_t hop, const T* basis, int64_t n_fft,
-                                                           int64_t columns, int64_t count, T* out) {
-    int64_t t = 0;
-    for (; t + kFrames <= count; t += kFrames) rows<kFrames>(samples + t * hop, hop, basis, n_fft, columns, out + t * columns);
-    for (; t < count; ++t) rows<1>(samples + t * hop, hop, basis, n_fft, columns, out + t * columns);
+ private:
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+  int64_t columns() const { return std::min(hop_, plan_->n_fft); }
+
+  // Sample h * hop + r of `from` to to[r * wide_ + h]: the same sample of neighbouring frames lies side by side.
+  void arrange(const T* from, int64_t samples, int64_t count, T* to) const {
+    const int64_t rows = (samples - columns()) / hop_ + 1, rest = samples - rows * hop_;
+    if (count % fft::kernels<T>().lanes != 0) std::memset(to, 0, columns() * wide_ * sizeof(T));
+    transpose(reinterpret_cast<const Bits*>(from), hop_, rows, columns(), reinterpret_cast<Bits*>(to), wide_);
+    for (int64_t r = 0; r < rest; ++r) to[r * wide_ + rows] = from[rows * hop_ + r];
   }
+
+  const std::shared_ptr<const fft::Plan<T>> plan_;
+  std::vector<T> window_;
+  std::vector<int32_t> offset_;
+  const int64_t hop_;
+  const T edge_;
+  int64_t frames_, wide_;
 };
-
-BC_FMA_CLONES void direct_frames(const float* samples, int64_t hop, const float* basis, int64_t n_fft, int64_t columns,
-                                 int64_t count, float* out) {
-  Direct<float>::frames(samples, hop, basis, n_fft, columns, count, out);
-}
-
-BC_FMA_CLONES void direct_frames(const double* samples, int64_t hop, const double* basis, int64_t n_fft, int64_t columns,
-                                 int64_t count, double* out) {
-  Direct<double>::frames(samples, hop, basis, n_fft, columns, count, out);
-}
-
-template <typename T>
-void direct_block(const Padded<T>& signal, const T* basis, int64_t n_fft, int64_t hop, int64_t begin, int64_t frames, T* out) {
-  const int64_t count = (frames - 1) * hop + n_fft, columns = 2 * (n_fft / 2 + 1);
-  if (signal.inside(begin, count)) return direct_frames(signal.at(begin), hop, basis, n_fft, columns, frames, out);
-  std::vector<T> copy(count);
-  signal.copy(begin, count, copy.data());
-  direct_frames(copy.data(), hop, basis, n_fft, columns, frames, out);
-}
 
 template <typename T>
 Tensor analyse(const Tensor& signal, const Tensor& window_tensor, const Framing& framing, T edge) {
@@ -170,23 +143,24 @@ Tensor analyse(const Tensor& signal, const Tensor& window_tensor, const Framing&
   if (out.numel() == 0) return out;
   const T *samples = signal.const_data_ptr<T>(), *window = window_tensor.const_data_ptr<T>();
   T* result = static_cast<T*>(out.data_ptr());
-  const bool direct = Direct<T>::handles(n_fft);
-  const auto basis = direct ? Direct<T>::basis(window, n_fft, edge) : std::vector<T>();
-  const int64_t step = direct ? 512 : block_frames(n_fft, n_frames, sizeof(T));
-  const int64_t blocks = (n_frames + step - 1) / step;
-  at::parallel_for(0, batch * blocks, 1, [&](int64_t from, int64_t to) {
-    for (const auto i : c10::irange(from, to)) {
-      const int64_t row = i / blocks, first = i % blocks * step, frames = std::min(step, n_frames - first);
-      const Padded<T> padded(samples + row * length, length, framing.mode);
-      const int64_t begin = first * hop - framing.pad;
-      T* target = result + 2 * (row * n_frames + first) * bins;
-      if (direct) {
-        direct_block(padded, basis.data(), n_fft, hop, begin, frames, target);
-      } else {
-        analyse_block(padded, window, n_fft, hop, begin, frames, signal.options(), edge, target);
+  const auto run = [&](int64_t step, const auto& block) {
+    const int64_t blocks = ceil_div(n_frames, step);
+    at::parallel_for(0, batch * blocks, 1, [&](int64_t from, int64_t to) {
+      for (const auto i : c10::irange(from, to)) {
+        const int64_t row = i / blocks, first = i % blocks * step;
+        block(Padded<T>(samples + row * length, length, framing.mode), first * hop - framing.pad,
+              std::min(step, n_frames - first), result + 2 * (row * n_frames + first) * bins);
       }
-    }
-  });
+    });
+  };
+  if (fft::handles(n_fft)) {
+    const Frames<T> frames(window, n_fft, hop, n_frames, edge);
+    run(frames.block(), frames);
+  } else {
+    run(block_frames(n_fft, n_frames, sizeof(T)), [&](const Padded<T>& padded, int64_t begin, int64_t frames, T* to) {
+      analyse_block(padded, window, n_fft, hop, begin, frames, signal.options(), edge, to);
+    });
+  }
   return out;
 }
 
