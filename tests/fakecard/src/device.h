@@ -1,0 +1,17 @@
+// What belongs to a device as a whole: its primary context, and which other cards it may read.
+#pragma once
+#include "core.h"
+
+namespace fakecard {
+
+void make_current(int device);  // in this thread; makes the primary context
+bool primary_active(int device);
+bool has_context();  // this thread
+void drop_context();
+Error enable_peer(int device, int peer);
+Error disable_peer(int device, int peer);
+
+// The driver function of this name as a program that asks by name gets it ("cuMemAlloc" gives cuMemAlloc_v2); null: unknown
+void* driver_entry(const char* name);
+
+}  // namespace fakecard
