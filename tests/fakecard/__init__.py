@@ -8,7 +8,9 @@ import ctypes
 import json
 import os
 import re
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ __all__ = [
     "here",
     "library",
     "reset",
+    "run",
     "wheel_python",
 ]
 
@@ -68,13 +71,17 @@ def environment(
     """The environment variables of a process that is to find `card`, one of `cards` or several, or a list of them.
 
     Args:
-        wheel: version of torch in .venv-wheels whose CUDA the card is to have. None: that of `cuda`, 12 or 13.
-        latency_ms: 0: a stream's work ends before the call returns. Else it starts this late, on a thread of the stream.
+        wheel: version of torch in .venv-wheels whose CUDA the card is to have. None: that of `cuda`, 12 or 13; where
+            neither is given, as in this process.
+        latency_ms: 0: a stream's work ends before the call returns. Else it starts this late, on the stream's thread.
         peer: whether the cards can read each other's memory.
         memory_limit: bytes that a card hands out at most; 0: all it has.
         driver: what cudaDriverGetVersion says.
     """
-    runtime = runtime_version(wheel_python(wheel)) if wheel else (cuda or 12) * 1000
+    if wheel:
+        runtime = runtime_version(wheel_python(wheel))
+    else:
+        runtime = cuda * 1000 if cuda else int(os.environ["FAKECARD_RUNTIME"])
     described = []
     for name in [card] if isinstance(card, str) else card:
         if name not in cards:
@@ -90,6 +97,13 @@ def environment(
         "FAKECARD_MEMORY_LIMIT": str(memory_limit),
         "PYTHONFAULTHANDLER": "1",  # Python's stack after the card's own report of a host touch
     }
+
+
+def run(code: str, card: str | list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Python `code` in a new process of this interpreter under `card`; `options` as for `environment`."""
+    paths = {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env=environment(card, **options) | paths, capture_output=True, text=True)
 
 
 def here() -> bool:
@@ -115,10 +129,10 @@ def library() -> ctypes.CDLL:
 def counters() -> dict[str, Any]:
     """What happened since the start or `reset`.
 
-    Numbers: copies h2d, d2h, d2d, p2p (between cards), h2h and each with _bytes, memset, memset_bytes, allocation, free,
-    host_allocation, stream_sync, event_sync, device_sync, graph_launch. Tables from name to number: launched (every
-    launch), refused (no image for the card), not_emulated, queried (a kernel's attributes were asked for and there is no
-    image), not_implemented (calls).
+    Numbers: copies h2d, d2h, d2d, p2p (between cards), h2h and each with _bytes, memset, memset_bytes, allocation,
+    free, host_allocation, stream_sync, event_sync, device_sync, graph_launch. Tables from name to number: launched
+    (every launch), refused (no image for the card), not_emulated, queried (a kernel's attributes were asked for and
+    there is no image), not_implemented (calls).
     """
     return json.loads(library().fakecard_counters())
 

@@ -1,4 +1,4 @@
-"""Compile the fake card into build/fakecard, once per CUDA major and state of its sources. Needs g++ and nm, no CUDA."""
+"""Compile the fake card into build/fakecard, once per CUDA major and state of its sources. Needs g++, no CUDA."""
 
 import hashlib
 import os

@@ -5,6 +5,8 @@
 #include <set>
 #include <utility>
 
+#include "graph.h"
+
 namespace fakecard {
 namespace {
 
@@ -26,6 +28,17 @@ bool joined(const Capture& capture) {
     for (const Node* node : member->tail)
       if (!reached.count(node)) return false;
   return true;
+}
+
+// The streams are as before; the graph stays with the caller
+void close(const std::shared_ptr<Capture>& capture) {
+  for (const StreamPtr& member : capture->members) {
+    member->capture = nullptr;
+    member->tail.clear();
+  }
+  capture->members.clear();
+  capture->ended = true;
+  active().erase(std::find(active().begin(), active().end(), capture));
 }
 
 }  // namespace
@@ -73,7 +86,7 @@ Error begin_capture(const StreamPtr& stream, CaptureMode mode) {
   capture->mode = mode;
   capture->thread = std::this_thread::get_id();
   capture->origin = stream.get();
-  capture->graph = new Graph;
+  capture->graph = new_graph();
   capture->members = {stream};
   stream->capture = capture;
   stream->tail.clear();
@@ -90,15 +103,9 @@ Error end_capture(const StreamPtr& stream, Graph** graph) {
   if (capture->mode != CaptureMode::kRelaxed && capture->thread != std::this_thread::get_id())
     return refuse_while_capturing(capture, kCaptureWrongThread);
   const Error error = capture->invalid ? kCaptureInvalidated : joined(*capture) ? kSuccess : kCaptureUnjoined;
-  for (const StreamPtr& member : capture->members) {
-    member->capture = nullptr;
-    member->tail.clear();
-  }
-  capture->members.clear();
-  capture->ended = true;
-  active().erase(std::find(active().begin(), active().end(), capture));
+  close(capture);
   if (error)
-    delete capture->graph;
+    destroy_graph(capture->graph);
   else
     *graph = capture->graph;
   return error;
@@ -112,6 +119,15 @@ CaptureStatus capture_status(const StreamPtr& stream, uint64_t* id, Graph** grap
     *tail = &stream->tail;
   }
   return status_of(*stream);
+}
+
+void abandon_captures() {
+  const std::lock_guard<std::mutex> guard(streams_lock());
+  while (!active().empty()) {
+    const std::shared_ptr<Capture> capture = active().back();
+    close(capture);
+    destroy_graph(capture->graph);
+  }
 }
 
 }  // namespace fakecard

@@ -30,6 +30,8 @@ Error begin_capture(const StreamPtr& stream, CaptureMode mode);
 Error end_capture(const StreamPtr& stream, Graph** graph);
 CaptureStatus capture_status(const StreamPtr& stream, uint64_t* id, Graph** graph, const std::vector<Node*>** tail);
 
+void abandon_captures();  // for tests: what an earlier one left open
+
 std::mutex& streams_lock();
 
 }  // namespace fakecard

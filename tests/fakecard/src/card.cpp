@@ -270,16 +270,3 @@ void fill_properties(const Card& card, int device, void* p) {
 }
 
 }  // namespace fakecard
-
-FAKECARD_API void fakecard_set(const char* name, long value) {
-  fakecard::Settings& s = fakecard::settings();
-  const std::string which = name;
-  if (which == "latency_us")
-    s.latency_us = value;
-  else if (which == "peer")
-    s.peer = value != 0;
-  else if (which == "memory_limit")
-    s.memory_limit = static_cast<size_t>(value);
-  else
-    throw std::invalid_argument("fakecard: no setting is named " + which);
-}

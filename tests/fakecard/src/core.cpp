@@ -131,16 +131,11 @@ Error enter(const char* call, Entry entry) {
   }
   if (entry == kWithoutContext) return kSuccess;
   if (in_host_callback) return kNotPermitted;
+  if (cards().empty()) return kNoDevice;
   return poisoned(t_device);
 }
 
-}  // namespace fakecard
-
-using namespace fakecard;
-
-// The tests' way in (tests/fakecard/__init__.py). The text is JSON and lives until the thread's next call
-FAKECARD_API const char* fakecard_counters() {
-  static thread_local std::string text;
+std::string counters_as_json() {
   std::ostringstream out;
   out << "{";
   for (int i = 0; i < kCounts; ++i) out << json(kCountNames[i]) << ": " << counts[i] << ", ";
@@ -162,11 +157,10 @@ FAKECARD_API const char* fakecard_counters() {
     between = ", ";
   }
   out << "}";
-  text = out.str();
-  return text.c_str();
+  return out.str();
 }
 
-FAKECARD_API void fakecard_reset() {
+void forget() {
   const std::lock_guard<std::mutex> guard(state().lock);
   for (std::atomic<long>& it : counts) it = 0;
   state().tallies.clear();
@@ -176,8 +170,10 @@ FAKECARD_API void fakecard_reset() {
   last_error() = kSuccess;
 }
 
-FAKECARD_API void fakecard_fault(const char* what, const char* detail, int skip, int times, int error) {
+void add_fault(const char* what, const char* detail, int skip, int times, Error error) {
   const std::lock_guard<std::mutex> guard(state().lock);
-  state().faults.push_back({what, detail, skip, times, static_cast<Error>(error)});
+  state().faults.push_back({what, detail, skip, times, error});
   any_fault = true;
 }
+
+}  // namespace fakecard

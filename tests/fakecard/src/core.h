@@ -97,6 +97,10 @@ void tally(Tally what, const std::string& name);
 // A call or operation that a test wants to fail: its number, or kSuccess. `detail` is a kernel's name or a copy's direction
 Error fault(const char* what, const std::string& detail = {});
 
+void add_fault(const char* what, const char* detail, int skip, int times, Error error);
+std::string counters_as_json();
+void forget();  // counters, faults, lasting errors
+
 // Loud and by name, once each: what the fake card cannot do
 Error not_implemented(const char* name);
 
@@ -104,17 +108,37 @@ enum Entry { kNormal = 0, kWithoutContext = 1 };  // the latter answers on a poi
 Error enter(const char* call, Entry entry);
 extern thread_local bool in_host_callback;
 
+// The runtime makes the primary context of its device current by itself, the driver asks for one
+void make_current(int device);
+bool has_context();
+
 template <typename Body>
 Error driver_call(const char* name, Body body, Entry entry = kNormal) {
-  const Error refused = enter(name, entry);
-  return refused ? refused : body();
+  if (const Error refused = enter(name, entry)) return refused;
+  if (entry == kNormal && !has_context()) return kInvalidContext;
+  return body();
 }
 
 template <typename Body>
 Error runtime_call(const char* name, Body body, Entry entry = kNormal) {
-  const Error error = driver_call(name, body, entry);
+  Error error = enter(name, entry);
+  if (!error) {
+    if (entry == kNormal) make_current(current_device());
+    error = body();
+  }
   if (error) last_error() = error;
   return error;
 }
+
+// A call that both libraries have, under two names
+#define FAKECARD_PAIR(runtime, driver, parameters, ...) \
+  FAKECARD_PAIR_(#runtime, #driver, runtime, driver, parameters, __VA_ARGS__)
+#define FAKECARD_PAIR_(runtime_name, driver_name, runtime, driver, parameters, ...)  \
+  FAKECARD_API fakecard::Error runtime parameters {                                  \
+    return fakecard::runtime_call(runtime_name, [&]()->fakecard::Error __VA_ARGS__); \
+  }                                                                                  \
+  FAKECARD_API fakecard::Error driver parameters {                                   \
+    return fakecard::driver_call(driver_name, [&]()->fakecard::Error __VA_ARGS__);   \
+  }
 
 }  // namespace fakecard

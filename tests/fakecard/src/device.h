@@ -4,10 +4,8 @@
 
 namespace fakecard {
 
-void make_current(int device);  // in this thread; makes the primary context
 bool primary_active(int device);
-bool has_context();  // this thread
-void drop_context();
+void drop_context();  // of this thread
 Error enable_peer(int device, int peer);
 Error disable_peer(int device, int peer);
 

@@ -164,10 +164,8 @@ void drop_pages(Arena& a, size_t offset, size_t bytes) {
 }
 
 bool take(Arena& a, int device, size_t bytes, size_t* offset) {
-  const auto limit = settings().memory_limit.load();
   Pieces& pieces = a.regions[static_cast<size_t>(device)].pieces;
-  if (limit && pieces.used_bytes() + bytes > limit) return false;
-  return pieces.take(bytes, offset);
+  return pieces.used_bytes() + bytes <= total_bytes(device) && pieces.take(bytes, offset);
 }
 
 }  // namespace

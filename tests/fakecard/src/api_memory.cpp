@@ -11,14 +11,6 @@ using namespace fakecard;
 
 namespace {
 
-Error unsafe_then(const char* name, const std::function<Error()>& body) {
-  return runtime_call(name, [&] {
-    make_current(current_device());
-    const Error error = refuse_unsafe();
-    return error ? error : body();
-  });
-}
-
 Error copy_box(const Transfer& transfer, int kind, void* stream_handle, bool asynchronous) {
   StreamPtr stream;
   if (kind < 0 || kind > 4) return kInvalidMemcpyDirection;
@@ -69,47 +61,41 @@ Error copy_3d(const Parameters3d& p, void* stream, bool asynchronous) {
 
 }  // namespace
 
-FAKECARD_API Error cudaMalloc(void** pointer, size_t bytes) {
-  return unsafe_then(__func__, [&] { return allocate(current_device(), bytes, pointer); });
-}
+FAKECARD_PAIR(cudaMalloc, cuMemAlloc_v2, (void** pointer, size_t bytes), {
+  const Error error = refuse_unsafe();
+  return error ? error : allocate(current_device(), bytes, pointer);
+})
 
-FAKECARD_API Error cudaFree(void* pointer) {
-  return unsafe_then(__func__, [&] {
-    Span span;
-    if (!pointer) return kSuccess;
-    if (const Error error = locate(pointer, 0, &span)) return error;
-    if (span.place != Place::kDevice || span.begin != pointer) return kInvalidValue;
-    wait_for_device(span.device);  // as the real one: what still uses the memory ends first
-    return release(pointer);
-  });
-}
+FAKECARD_PAIR(cudaFree, cuMemFree_v2, (void* pointer), {
+  Span span;
+  if (!pointer) return kSuccess;
+  if (const Error error = refuse_unsafe()) return error;
+  if (const Error error = locate(pointer, 0, &span)) return error;
+  if (span.place != Place::kDevice || span.begin != pointer) return kInvalidValue;
+  wait_for_device(span.device);  // as the real one: what still uses the memory ends first
+  return release(pointer);
+})
 
-FAKECARD_API Error cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
-  return runtime_call(__func__, [&] { return pin(bytes, pointer); });
-}
-FAKECARD_API Error cudaMallocHost(void** pointer, size_t bytes) {
-  return runtime_call(__func__, [&] { return pin(bytes, pointer); });
-}
-FAKECARD_API Error cudaFreeHost(void* pointer) {
-  return runtime_call(__func__, [&] {
-    for (size_t device = 0; device < cards().size(); ++device) wait_for_device(static_cast<int>(device));
-    return unpin(pointer);
-  });
-}
-FAKECARD_API Error cudaHostRegister(void* pointer, size_t bytes, unsigned) {
-  return runtime_call(__func__, [&] { return register_host(pointer, bytes); });
-}
-FAKECARD_API Error cudaHostUnregister(void* pointer) {
-  return runtime_call(__func__, [&] { return unregister_host(pointer); });
-}
-FAKECARD_API Error cudaHostGetDevicePointer(void** pointer, void* host, unsigned) {
-  return runtime_call(__func__, [&] {
-    Span span;
-    if (locate(host, 0, &span) || span.place != Place::kPinned) return kInvalidValue;
-    *pointer = host;
-    return kSuccess;
-  });
-}
+FAKECARD_PAIR(cudaHostAlloc, cuMemHostAlloc, (void** pointer, size_t bytes, unsigned), { return pin(bytes, pointer); })
+FAKECARD_PAIR(cudaMallocHost, cuMemAllocHost_v2, (void** pointer, size_t bytes), { return pin(bytes, pointer); })
+FAKECARD_PAIR(cudaFreeHost, cuMemFreeHost, (void* pointer), {
+  for (size_t device = 0; device < cards().size(); ++device) wait_for_device(static_cast<int>(device));
+  return unpin(pointer);
+})
+FAKECARD_PAIR(cudaHostRegister, cuMemHostRegister_v2, (void* pointer, size_t bytes, unsigned),
+              { return register_host(pointer, bytes); })
+FAKECARD_PAIR(cudaHostUnregister, cuMemHostUnregister, (void* pointer), { return unregister_host(pointer); })
+FAKECARD_PAIR(cudaHostGetDevicePointer, cuMemHostGetDevicePointer_v2, (void** pointer, void* host, unsigned), {
+  Span span;
+  if (locate(host, 0, &span) || span.place != Place::kPinned) return kInvalidValue;
+  *pointer = host;
+  return kSuccess;
+})
+FAKECARD_PAIR(cudaMemGetInfo, cuMemGetInfo_v2, (size_t* free, size_t* total), {
+  *total = cards()[static_cast<size_t>(current_device())].memory;
+  *free = total_bytes(current_device()) - used_bytes(current_device());
+  return kSuccess;
+})
 
 struct PointerAttributes {
   int type;  // 0 unregistered, 1 host, 2 device
@@ -128,14 +114,6 @@ FAKECARD_API Error cudaPointerGetAttributes(PointerAttributes* attributes, const
       *attributes = {1, span.device, it, it};
     else
       *attributes = {2, span.device, it, nullptr};
-    return kSuccess;
-  });
-}
-
-FAKECARD_API Error cudaMemGetInfo(size_t* free, size_t* total) {
-  return runtime_call(__func__, [&] {
-    *total = cards()[static_cast<size_t>(current_device())].memory;
-    *free = total_bytes(current_device()) - used_bytes(current_device());
     return kSuccess;
   });
 }
