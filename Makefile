@@ -1,4 +1,5 @@
 # make test | demo | lint | bench | clean. Each sets up what it needs, from nothing, in .venv.
+# make test-card | test-wheels | clean-wheels: CUDA wheels over a fake card (tests/fakecard), each in .venv-wheels/<version>.
 # make PYTHON=/path/to/python test uses the environment of that interpreter, with its torch, and installs no other.
 TORCH := 2.13.0
 
@@ -20,7 +21,11 @@ PIP := $(PY) -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint $(MADE)/torch.txt
 FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path '*__pycache__*')
 
-.PHONY: test demo lint bench clean install
+# What test-card tests; test-wheels goes through all pairs
+WHEEL := 2.4.1
+CARD := RTX 5090
+
+.PHONY: test demo lint bench clean install install-for-tests test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools
 	$(PY) -m pytest tests $(ARGS)
 
@@ -38,6 +43,25 @@ bench: $(MADE)/installed $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
 install: $(MADE)/installed
+
+install-for-tests: $(MADE)/installed $(MADE)/test-tools
+
+test-card: wheel-$(WHEEL)
+	.venv-wheels/$(WHEEL)/bin/python -m pytest --card="$(CARD)" --wheel=$(WHEEL) tests/card $(ARGS)
+
+test-wheels:
+	$(MAKE) test-card WHEEL=2.4.1 CARD="RTX 5090"
+	$(MAKE) test-card WHEEL=2.10.0 CARD="TITAN Xp"
+	$(MAKE) test-card WHEEL=2.15.0 CARD="V100"
+	$(MAKE) test-card WHEEL=2.6.0 CARD="RTX 5090"
+
+# The environment of a CUDA wheel, with this project built and installed in it
+wheel-%:
+	tools/wheel_env.sh $* .venv-wheels/$*
+	$(MAKE) PYTHON="$(CURDIR)/.venv-wheels/$*/bin/python" install-for-tests
+
+clean-wheels:
+	rm -rf .venv-wheels build/torch-*
 
 clean:
 	rm -rf build demo-output .venv .wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,56 @@
-"""The tests' own modules (reference.py, opinfo.py) are imported from here; a session ends with its OpInfo samples."""
+"""The tests' own modules (reference.py, opinfo.py, fakecard/) are imported from here; a session ends with its OpInfo
+samples. pytest --card="RTX 5090" --wheel=2.4.1 starts itself again in that wheel's environment, under a fake card.
+"""
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+import fakecard
+import pytest
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("fake card")
+    group.addoption(
+        "--card", action="append", help="a card of tests/fakecard/cards.toml; several times for several cards"
+    )
+    group.addoption("--wheel", default="2.4.1", help="torch of make wheel-<version>; cuda12, cuda13: none, stay here")
+
+
+def pytest_cmdline_main(config):
+    chosen, wheel = config.getoption("--card"), config.getoption("--wheel")
+    if not chosen or fakecard.here():
+        return
+    arguments = list(config.invocation_params.args)
+    if config.args_source is not config.ArgsSource.ARGS:
+        arguments.append(str(Path(__file__).parent / "card"))
+    if wheel in ("cuda12", "cuda13"):
+        python, environment = sys.executable, fakecard.environment(chosen, cuda=int(wheel[-2:]))
+    else:
+        python, environment = str(fakecard.wheel_python(wheel)), fakecard.environment(chosen, wheel)
+    config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
+    os.execve(python, [python, "-m", "pytest", *arguments], environment)
+
+
+def pytest_ignore_collect(collection_path):
+    """What needs a card is for a process that has one."""
+    needs_card = collection_path.parent.name in ("card", "fakecard") and collection_path.name.startswith("test_")
+    return True if needs_card and not fakecard.here() else None
+
+
+@pytest.fixture(autouse=fakecard.here())
+def fresh_card():
+    """Every test starts with counters at zero, no faults and no open capture, and leaves none behind."""
+    fakecard.reset()
+    yield
+    fakecard.reset()
+
+
+def pytest_report_header(config):
+    return f"fake cards: {', '.join(card['name'] for card in fakecard.cards_here())}" if fakecard.here() else None
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -4,22 +4,13 @@
 # KEEP=1 keeps it. It needs no GPU: CUDA wheels import without one.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-python=${BASE_PYTHON:-python3}
 failed=0
 
 check() {
   local version=$1 env=.wheels/$1 log=build/check-torch-$1.log
   mkdir -p .wheels build
-  # The wheels up to 2.4 were built for numpy 1
-  local numpy='numpy'
-  [[ $version == 2.[0-4].* ]] && numpy='numpy<2'
   echo "== torch $version: environment $env (log: $log)"
-  if [[ ! -x $env/bin/python ]]; then
-    "$python" -m venv "$env" && "$env/bin/pip" install --quiet "torch==$version" "$numpy" || return 1
-  fi
-  # transformers 5 fails to import under torch 2.4 and 2.5; GPT-2 of 4.51 and newer does not compile in torch 2.4
-  [[ $version == 2.[0-5].* ]] && "$env/bin/pip" install --quiet 'transformers<5'
-  [[ $version == 2.[0-4].* ]] && "$env/bin/pip" install --quiet 'transformers<4.51'
+  tools/wheel_env.sh "$version" "$env" || return 1
   echo "== torch $version: build and tests"
   make PYTHON="$PWD/$env/bin/python" test ARGS="-p no:cacheprovider ${PYTEST_ARGS:-}" 2>&1 | tee "$log" | tail -n 5
   "$env/bin/python" tools/torch_versions_table.py "$log" benchmarks/results/torch-versions.md
