@@ -53,7 +53,7 @@ class FreedWeight(nn.Module):
     """Stands before the class of a patched layer. While `_compat_packed` is set, `_parameters["weight"]` is None and
     keeps the place; the Parameter object itself waits in `_compat_parameter`, without its values."""
 
-    # The compiler of torch 2.4 would else read `_parameters["weight"]` where code says `weight`, past the property below
+    # Else the compiler of torch 2.4 reads `_parameters["weight"]` where code says `weight`, past the property below
     torchdynamo_force_dynamic = True
 
     _compat_packed: torch.Tensor | None = None
