@@ -134,9 +134,14 @@ def test_complex32_is_computed_in_float32():
 
 
 def test_strided_and_conjugate_input():
-    for n_fft in (16, 64):
+    for n_fft in (16, 34, 64):
         x, w = make_spectrum(3, 2 * (n_fft // 2 + 1), 60), make_window("random", n_fft)
-        for view in (x[:, ::2], x[:, ::2, 1::3], x[::2, 1::2, 5:], x[:, ::2].flip(2), x[:1, ::2].expand(4, -1, -1)):
+        expanded = (
+            x[:1, ::2].expand(4, -1, -1),
+            x[:, ::2, :1].expand(-1, -1, 60),
+            frames_major(x)[..., :1].expand_as(x)[:, ::2],
+        )
+        for view in (x[:, ::2], x[:, ::2, 1::3], x[::2, 1::2, 5:], x[:, ::2].flip(2), *expanded):
             torch.testing.assert_close(
                 istft_fp32(view, n_fft, window=w), istft_fp32(view.contiguous(), n_fft, window=w), rtol=0, atol=0
             )

@@ -314,6 +314,20 @@ def test_float32_gradient_matches_float64_reference(kwargs):
     reference.assert_as_accurate(gradient(stft_fp32, x, w, seed), gradient(stft, x, w, seed), want)
 
 
+@pytest.mark.parametrize("onesided", [True, False])
+@pytest.mark.parametrize("n_fft", [16, 34])
+def test_gradient_of_a_sum(n_fft, onesided):
+    """All values of the gradient that comes in are one value in memory."""
+    x, w = make_signal(200).requires_grad_(), make_window("random", n_fft)
+    spectrum = stft_fp32(x, n_fft, 5, window=w, return_complex=True, onesided=onesided)
+    one = torch.tensor(1 + 2j)
+    got, want = (
+        torch.autograd.grad(spectrum, x, grad, retain_graph=True)[0]
+        for grad in (one.expand_as(spectrum), torch.full_like(spectrum, one))
+    )
+    assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_gradient_has_the_dtype_of_the_input(dtype):
     x = make_signal(100, dtype=dtype).requires_grad_()

@@ -176,8 +176,8 @@ class Counted:
 
 
 def is_one_graph(model, run):
-    """Whether the compiler makes one graph of an unpatched model, as a patched one then has to be. That of torch 2.4 makes
-    none where weight_norm is a hook."""
+    """Whether an unpatched model compiles in one graph, as a patched one then has to. In torch 2.4 it does not where
+    weight_norm is a hook."""
     torch._dynamo.reset()
     try:
         run(torch.compile(model, fullgraph=True, backend="eager"))

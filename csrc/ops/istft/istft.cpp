@@ -254,7 +254,8 @@ Tensor autocast(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
 
 Tensor synthesise_aten(const Tensor& spectrum, const Tensor& window, int64_t hop, const Trim& trim, bool complex_output) {
   const int64_t n_fft = window.size(0);
-  const Tensor bins = spectrum.transpose(1, 2);
+  // MKL in torch 2.6 takes no values of stride 0, which the gradient of a sum is
+  const Tensor bins = spectrum.transpose(1, 2).contiguous();
   const Tensor frames =
       complex_output ? at::_fft_c2c(bins, {2}, 0, false) : at::_fft_c2r(bins.narrow(2, 0, n_fft / 2 + 1), {2}, 0, n_fft);
   const c10::SymInt total = (spectrum.sym_size(2) - 1) * hop + n_fft;
