@@ -74,8 +74,8 @@ class Gather {
       for (const auto c : c10::irange(channels_)) {
         convert(sample + c * plane_stride_ + first, inside, planes + c * inside);
       }
-      transpose(reinterpret_cast<const Bits<Work>*>(planes), inside, channels_, inside,
-                reinterpret_cast<Bits<Work>*>(kept), channels_);
+      transpose(reinterpret_cast<const Bits<Work>*>(planes), inside, channels_, inside, reinterpret_cast<Bits<Work>*>(kept),
+                channels_);
     }
     if (layer_.pre.is_leaky()) leaky(kept, values, layer_.pre.slope);
     return block;
