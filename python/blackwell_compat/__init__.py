@@ -2,6 +2,18 @@
 
 from blackwell_compat import _load  # noqa: F401  (first: it loads torch's libraries, then _C)
 from blackwell_compat.doctor import doctor, stats
+from blackwell_compat.fallback import (
+    FallbackReport,
+    coverage,
+    disable,
+    enable,
+    enabled,
+    fallbacks,
+    invalidate,
+    is_enabled,
+    reset_fallbacks,
+    set_host_cache,
+)
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
 from blackwell_compat.ops.istft import istft_fp32
@@ -17,15 +29,25 @@ from blackwell_compat.patching import (
 )
 
 __all__ = [
+    "FallbackReport",
     "NotAvailable",
     "PatchReport",
     "compat_conv1d",
     "compat_conv_transpose1d",
     "compat_linear",
+    "coverage",
+    "disable",
     "doctor",
+    "enable",
+    "enabled",
+    "fallbacks",
+    "invalidate",
+    "is_enabled",
     "istft_fp32",
     "patch_model",
     "patched",
+    "reset_fallbacks",
+    "set_host_cache",
     "stats",
     "stft_fp32",
     "to_channels_last_1d",

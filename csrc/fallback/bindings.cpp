@@ -1,0 +1,49 @@
+// Names in _C start with fallback_; what they mean to users stands in python/blackwell_compat/fallback.py.
+#include "fallback/bindings.h"
+
+#include "fallback/boxed.h"
+#include "fallback/counters.h"
+#include "fallback/registry.h"
+#include "fallback/shadow.h"
+
+namespace blackwell_compat::fallback {
+namespace {
+
+namespace py = pybind11;
+using Unlocked = py::call_guard<py::gil_scoped_release>;
+
+void set_notice_by_name(const std::string& name) {
+  TORCH_CHECK_VALUE(name == "silent" || name == "warn" || name == "error",
+                    "BLACKWELL_COMPAT_FALLBACK must be silent, warn or error, got ", name);
+  set_notice(name == "silent" ? Notice::kSilent : name == "warn" ? Notice::kWarn : Notice::kError);
+}
+
+py::dict counts_by_name() {
+  py::dict result;
+  for (const auto& [op, c] : counts()) {
+    result[py::str(op)] = py::make_tuple(c.calls, c.nanoseconds, c.to_host, c.to_host_bytes, c.to_device, c.to_device_bytes);
+  }
+  return result;
+}
+
+void invalidate(const at::Tensor& tensor) {
+  if (tensor.defined() && tensor.has_storage()) drop_shadow(tensor.storage().unsafeGetStorageImpl());
+}
+
+}  // namespace
+
+void add_bindings(py::module_& m) {
+  m.def("fallback_install", &install, Unlocked());
+  m.def("fallback_uninstall", &uninstall, Unlocked());
+  m.def("fallback_installed", &installed, Unlocked());
+  m.def("fallback_coverage", &coverage, Unlocked());
+  m.def("fallback_counts", &counts_by_name);
+  m.def("fallback_reset_counts", &reset_counts, Unlocked());
+  m.def("fallback_set_notice", &set_notice_by_name);
+  m.def("fallback_invalidate", &invalidate, Unlocked());
+  m.def("fallback_set_host_limit", &set_shadow_limit, Unlocked());
+  m.def("fallback_host_limit", &shadow_limit, Unlocked());
+  m.def("fallback_host_bytes", &shadow_bytes, Unlocked());
+}
+
+}  // namespace blackwell_compat::fallback

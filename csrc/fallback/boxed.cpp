@@ -1,0 +1,83 @@
+// Arguments to the host, the CPU's kernel, results to the card.
+#include "fallback/boxed.h"
+
+#include <ATen/autocast_mode.h>
+
+#include "fallback/call.h"
+#include "fallback/counters.h"
+#include "fallback/generator.h"
+#include "fallback/half.h"
+#include "fallback/values.h"
+#include "runtime/copy.h"
+
+namespace blackwell_compat::fallback {
+namespace {
+
+using at::Tensor;
+using c10::IValue;
+
+std::atomic<Notice> chosen_notice = Notice::kWarn;
+std::atomic<int64_t> in_flight = 0;
+
+struct InFlight {
+  InFlight() { ++in_flight; }
+  ~InFlight() { --in_flight; }
+};
+
+void warn(const std::string& op, const Counts& price) {
+  TORCH_WARN(
+      op, " runs on the CPU, since no kernel of it works on this card: ", price.nanoseconds / 1000, " us in its first call, ",
+      price.to_host_bytes, " bytes from and ", price.to_device_bytes,
+      " to the card. Calls are counted in blackwell_compat.fallbacks(); BLACKWELL_COMPAT_FALLBACK=silent says nothing, =error "
+      "raises.");
+}
+
+}  // namespace
+
+void set_notice(Notice notice) { chosen_notice = notice; }
+
+int64_t calls_in_flight() { return in_flight; }
+
+void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  const InFlight flying;
+  const Notice notice = chosen_notice.load(std::memory_order_relaxed);
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      notice != Notice::kError, facts_.name,
+      ": no kernel of it works on this card, and BLACKWELL_COMPAT_FALLBACK=error forbids the CPU; set it to "
+      "warn or silent");
+  const Counting counting(facts_.name);
+  const size_t n = facts_.arguments.size(), base = stack->size() - n;
+  Call call(facts_.name);
+  for (size_t i = 0; i < n; ++i) {
+    const IValue& value = (*stack)[base + i];
+    each_tensor(value, [&](const Tensor& tensor) { call.bind(tensor, facts_.arguments[i]); });
+    if (value.isDevice() && value.toDevice().is_cuda()) call.bind(value.toDevice());
+  }
+  TORCH_CHECK(!runtime::is_capturing(call.device()), facts_.name,
+              ": it runs on the CPU on this card, which a CUDA graph cannot record; run this part outside of torch.cuda.graph");
+  call.bring(facts_.mixes_devices);
+  for (size_t i = 0; i < n; ++i) {
+    IValue& value = (*stack)[base + i];
+    replace_tensors(value, [&](const Tensor& tensor) { return call.host(tensor); });
+    if (value.isDevice() && value.toDevice().is_cuda()) value = c10::Device(c10::kCPU);
+  }
+  if (facts_.generator_argument >= 0) {
+    IValue& generator = (*stack)[base + facts_.generator_argument];
+    generator = host_generator(generator, call.device());
+  }
+  const at::AutoDispatchBelowADInplaceOrView below;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  call_on_cpu(op, facts_, lacks_half_, stack);
+  call.write_back();
+  const size_t returned = op.schema().returns().size();
+  for (size_t i = stack->size() - returned; i < stack->size(); ++i) {
+    replace_tensors((*stack)[i], [&](const Tensor& tensor) { return call.device(tensor); });
+  }
+  if (notice == Notice::kWarn && !told_.exchange(true)) warn(facts_.name, counting.elapsed());
+}
+
+void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  BoxedKernel(OpFacts(op))(op, keys, stack);
+}
+
+}  // namespace blackwell_compat::fallback

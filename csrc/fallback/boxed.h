@@ -1,0 +1,33 @@
+// The fallback itself: a boxed kernel that carries one call of an op to the CPU and its results back.
+#pragma once
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+
+#include <atomic>
+
+#include "fallback/facts.h"
+
+namespace blackwell_compat::fallback {
+
+// What a call that falls back does besides: nothing, warn once per op with its price, or throw.
+enum class Notice { kSilent, kWarn, kError };
+void set_notice(Notice notice);
+
+class BoxedKernel : public c10::OperatorKernel {
+ public:
+  explicit BoxedKernel(OpFacts facts) : facts_(std::move(facts)) {}
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
+
+ private:
+  const OpFacts facts_;
+  std::atomic<bool> told_ = false;
+  std::atomic<bool> lacks_half_ = false;  // the CPU has no kernel of this op in half precision
+};
+
+// For ops that no BoxedKernel was made for: those without any kernel at the CUDA key.
+void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
+
+// Calls inside the fallback now, over all threads.
+int64_t calls_in_flight();
+
+}  // namespace blackwell_compat::fallback

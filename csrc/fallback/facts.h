@@ -1,0 +1,32 @@
+// What the fallback knows of an op: read once from its schema and from the tables in facts.cpp.
+#pragma once
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <string>
+#include <vector>
+
+namespace blackwell_compat::fallback {
+
+struct ArgumentFacts {
+  bool written = false;      // by the schema, or although the schema does not say so
+  bool overwritten = false;  // as a whole, without being read
+};
+
+struct OpFacts {
+  explicit OpFacts(const c10::OperatorHandle& op);
+
+  std::string name;  // "aten::add.out"
+  std::vector<ArgumentFacts> arguments;
+  int dtype_argument = -1;      // the place of an argument `dtype`
+  int generator_argument = -1;  // the place of a random op's generator
+  bool matrix_product = false;  // many times slower in half precision on a CPU that lacks the instructions
+  bool mixes_devices = false;   // takes tensors of the CPU beside those of a card
+};
+
+// Whether an op works on a card without kernels, so that its own kernel stays: allocation, views and other metadata.
+bool works_without_kernels(const c10::OperatorHandle& op);
+
+// Ops without a kernel of their own at the CUDA key that start kernels all the same, through DispatchStub or by type.
+const std::vector<std::string>& hidden_launchers();
+
+}  // namespace blackwell_compat::fallback

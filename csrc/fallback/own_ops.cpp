@@ -1,0 +1,112 @@
+// copy_, _local_scalar_dense and native_dropout.
+#include "fallback/own_ops.h"
+
+#include <ATen/ATen.h>
+
+#include "fallback/call.h"
+#include "fallback/counters.h"
+#include "fallback/shadow.h"
+#include "runtime/copy.h"
+
+namespace blackwell_compat::fallback {
+namespace {
+
+using at::Tensor;
+
+c10::StorageImpl* storage_of(const Tensor& tensor) {
+  return tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+}
+
+char* data_of(const Tensor& tensor) {
+  return address(storage_of(tensor)) + tensor.storage_offset() * static_cast<int64_t>(tensor.itemsize());
+}
+
+// Whether one block of bytes is all there is to move.
+bool is_plain_copy(const Tensor& to, const Tensor& from) {
+  return to.scalar_type() == from.scalar_type() && to.sizes() == from.sizes() && to.is_conj() == from.is_conj() &&
+         to.is_neg() == from.is_neg() && to.layout() == c10::kStrided && from.layout() == c10::kStrided && to.numel() > 0 &&
+         to.strides() == from.strides() && to.is_non_overlapping_and_dense();
+}
+
+// Copies between devices and within one. What needs arithmetic or strides goes through the CPU's copy_.
+class CopyKernel : public c10::OperatorKernel {
+ public:
+  explicit CopyKernel(const c10::OperatorHandle& op) : boxed_(OpFacts(op)) {}
+
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+    const auto arguments = torch::jit::last(*stack, 3);
+    const Tensor to = arguments[0].toTensor(), from = arguments[1].toTensor();
+    if (!is_plain_copy(to, from) || !moved(to, from, arguments[2].toBool())) return boxed_(op, keys, stack);
+    torch::jit::drop(*stack, 3);
+    torch::jit::push(*stack, to);
+  }
+
+ private:
+  static bool moved(const Tensor& to, const Tensor& from, bool non_blocking) {
+    const int64_t bytes = to.numel() * static_cast<int64_t>(to.itemsize());
+    if (from.is_cuda() && find_shadow(storage_of(from))) return false;  // it is on the host already
+    static const std::string name = "aten::copy_";
+    const Counting counting(name);
+    if (to.is_cuda() && from.is_cpu()) {
+      runtime::copy_to_device(data_of(to), from.const_data_ptr(), bytes, to.device());
+      count_to_device(bytes);
+      if (!non_blocking && from.is_pinned()) runtime::synchronize(to.device());
+      drop_shadow(storage_of(to));
+      return true;
+    }
+    if (to.is_cpu() && from.is_cuda()) {
+      const auto copy = non_blocking && to.is_pinned() ? runtime::copy_to_pinned : runtime::copy_to_host;
+      copy(to.mutable_data_ptr(), data_of(from), bytes, from.device());
+      count_to_host(bytes);
+      return true;
+    }
+    if (to.is_cuda() && from.is_cuda()) {
+      runtime::copy_between(data_of(to), to.device(), data_of(from), from.device(), bytes);
+      drop_shadow(storage_of(to));
+      return true;
+    }
+    return false;
+  }
+
+  BoxedKernel boxed_;
+};
+
+at::Scalar local_scalar(const Tensor& self) {
+  static const std::string name = "aten::_local_scalar_dense";
+  const Counting counting(name);
+  Tensor host = at::empty({}, self.options().device(at::kCPU));
+  const auto item = static_cast<int64_t>(self.itemsize());
+  if (const c10::Storage shadow = find_shadow(storage_of(self))) {
+    std::memcpy(host.mutable_data_ptr(), static_cast<const char*>(shadow.data()) + self.storage_offset() * item, item);
+  } else {
+    runtime::copy_to_host(host.mutable_data_ptr(), data_of(self), item, self.device());
+    count_to_host(item);
+  }
+  if (self.is_conj()) host._set_conj(true);
+  if (self.is_neg()) host._set_neg(true);
+  return host.item();
+}
+
+// From parts that take the card's generator, which native_dropout has no argument for.
+std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::optional<bool> train) {
+  const auto mask_options = input.options().dtype(at::kBool);
+  if (input.numel() == 0 || (train && !*train)) return {input.clone(), at::ones_like(input, mask_options)};
+  const Tensor mask = at::empty_like(input, mask_options).bernoulli_(1 - p);
+  return {input * mask * (p == 1 ? 0 : 1 / (1 - p)), mask};
+}
+
+}  // namespace
+
+bool is_own_op(const c10::OperatorName& name) {
+  return name.overload_name.empty() &&
+         (name.name == "aten::copy_" || name.name == "aten::_local_scalar_dense" || name.name == "aten::native_dropout");
+}
+
+void add_own_ops(torch::Library& library) {
+  const auto copy = c10::Dispatcher::singleton().findSchemaOrThrow("aten::copy_", "");
+  library.impl("copy_", torch::CppFunction::makeFromBoxedFunctor(std::make_unique<CopyKernel>(copy)));
+  library.impl("_local_scalar_dense", TORCH_FN(local_scalar));
+  library.impl("native_dropout", TORCH_FN(native_dropout));
+}
+
+}  // namespace blackwell_compat::fallback

@@ -1,0 +1,152 @@
+// Libraries hold registrations; destroying them brings back the kernels below.
+#include "fallback/registry.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "fallback/boxed.h"
+#include "fallback/cpu_kernels.h"
+#include "fallback/own_ops.h"
+#include "fallback/shadow.h"
+#include "fallback/sparse.h"
+
+namespace blackwell_compat::fallback {
+namespace {
+
+struct Quiet : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
+
+// torch up to 2.6 warns that a kernel is overridden, which is what this is for.
+class NoWarnings {
+  Quiet handler_;
+  const c10::WarningUtils::WarningHandlerGuard guard_{&handler_};
+};
+
+std::string full_name(const c10::OperatorName& name) {
+  return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
+}
+
+bool returns_view(const c10::OperatorHandle& op) {
+  for (const auto& returned : op.schema().returns()) {
+    if (returned.alias_info() && !returned.alias_info()->isWrite()) return true;
+  }
+  return false;
+}
+
+class Registry {
+ public:
+  void install() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!libraries_.empty()) return;
+    const NoWarnings quiet;
+    add_cpu_kernels(library("aten", c10::DispatchKey::CPU));
+    add_own_ops(library("aten", c10::DispatchKey::CUDA));
+    for (const auto& name : wanted()) add(name);
+    add_sparse(c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU);
+    add_sparse(c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU);
+    library("_", c10::DispatchKey::CUDA).fallback(torch::CppFunction::makeFromBoxedFunction<&boxed_any>());
+  }
+
+  void uninstall() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    TORCH_CHECK(calls_in_flight() == 0, "disable: another thread is inside an op on the card; wait for it (join the thread) and ",
+                "call disable() again");
+    const NoWarnings quiet;
+    // The latest first, as the dispatcher stacks them
+    while (!libraries_.empty()) libraries_.pop_back();
+    coverage_.clear();
+    drop_shadows();
+  }
+
+  bool installed() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return !libraries_.empty();
+  }
+
+  std::map<std::string, std::string> coverage() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return coverage_;
+  }
+
+ private:
+  struct Owned {
+    std::string space;
+    c10::DispatchKey key;
+    std::unique_ptr<torch::Library> library;
+  };
+
+  torch::Library& library(const std::string& space, c10::DispatchKey key) {
+    for (const Owned& owned : libraries_) {
+      if (owned.space == space && owned.key == key) return *owned.library;
+    }
+    libraries_.push_back({space, key, std::make_unique<torch::Library>(torch::Library::IMPL, space, key, __FILE__, __LINE__)});
+    return *libraries_.back().library;
+  }
+
+  // What is registered for CUDA, what starts kernels unseen, and this package's ops.
+  static std::vector<c10::OperatorName> wanted() {
+    auto& dispatcher = c10::Dispatcher::singleton();
+    std::vector<c10::OperatorName> names = dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CUDA);
+    for (const auto& text : hidden_launchers()) {
+      const auto dot = text.find('.');
+      const c10::OperatorName name(text.substr(0, dot), dot == std::string::npos ? "" : text.substr(dot + 1));
+      const auto op = dispatcher.findSchema(name);
+      if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) names.push_back(name);
+    }
+    for (const auto& name : dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CPU)) {
+      if (name.getNamespace() == std::optional<c10::string_view>("blackwell_compat")) names.push_back(name);
+    }
+    return names;
+  }
+
+  void add(const c10::OperatorName& name) {
+    const auto op = c10::Dispatcher::singleton().findSchema(name);
+    if (!op) return;  // a kernel whose schema another library would bring
+    if (is_own_op(name)) {
+      coverage_[full_name(name)] = "own";
+      return;
+    }
+    if (works_without_kernels(*op) || returns_view(*op)) {
+      coverage_[full_name(name)] = "kept";
+      return;
+    }
+    coverage_[full_name(name)] = "fallback";
+    library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
+        .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<BoxedKernel>(OpFacts(*op))));
+  }
+
+  void add_sparse(c10::DispatchKey card, c10::DispatchKey host) {
+    auto& dispatcher = c10::Dispatcher::singleton();
+    for (const auto& name : dispatcher.getRegistrationsForDispatchKey(card)) {
+      const auto op = dispatcher.findSchema(name);
+      if (!op || sparse_works_without_kernels(*op) || returns_view(*op) || !op->hasKernelForDispatchKey(host)) continue;
+      library(std::string(*name.getNamespace()), card)
+          .impl(full_name(name).c_str(),
+                torch::CppFunction::makeFromBoxedFunctor(std::make_unique<SparseKernel>(OpFacts(*op), host)));
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<Owned> libraries_;
+  std::map<std::string, std::string> coverage_;
+};
+
+// Never destroyed: at exit the dispatcher may be gone
+Registry& registry() {
+  static Registry* const made = new Registry;
+  return *made;
+}
+
+}  // namespace
+
+void install() { registry().install(); }
+void uninstall() { registry().uninstall(); }
+bool installed() { return registry().installed(); }
+std::map<std::string, std::string> coverage() { return registry().coverage(); }
+
+}  // namespace blackwell_compat::fallback

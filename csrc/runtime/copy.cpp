@@ -1,0 +1,59 @@
+// Copies by the driver: they run no kernel, so they work on any card.
+#include "runtime/copy.h"
+
+#include "runtime/driver.h"
+
+namespace blackwell_compat::runtime {
+namespace {
+
+DeviceAddress address(const void* pointer) { return reinterpret_cast<DeviceAddress>(pointer); }
+
+}  // namespace
+
+void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device) {
+  if (bytes == 0) return;
+  const UseContext use(device);
+  BC_CU(cuMemcpyHtoDAsync(address(to), from, bytes, current_stream(device)), bytes, " bytes to ", device);
+}
+
+void copy_to_host(void* to, const void* from, size_t bytes, c10::Device device) {
+  if (bytes == 0) return;
+  const UseContext use(device);
+  const Stream stream = current_stream(device);
+  BC_CU(cuMemcpyDtoHAsync(to, address(from), bytes, stream), bytes, " bytes from ", device);
+  BC_CU(cuStreamSynchronize(stream), bytes, " bytes from ", device);
+}
+
+void copy_to_pinned(void* to, const void* from, size_t bytes, c10::Device device) {
+  if (bytes == 0) return;
+  const UseContext use(device);
+  BC_CU(cuMemcpyDtoHAsync(to, address(from), bytes, current_stream(device)), bytes, " bytes from ", device);
+}
+
+void copy_between(void* to, c10::Device to_device, const void* from, c10::Device from_device, size_t bytes) {
+  if (bytes == 0) return;
+  const UseContext use(from_device);
+  const Stream stream = current_stream(from_device);
+  if (to_device == from_device) {
+    BC_CU(cuMemcpyDtoDAsync(address(to), address(from), bytes, stream), bytes, " bytes on ", to_device);
+    return;
+  }
+  synchronize(to_device);
+  BC_CU(cuMemcpyPeerAsync(address(to), primary_context(to_device), address(from), primary_context(from_device), bytes, stream),
+        bytes, " bytes from ", from_device, " to ", to_device);
+  BC_CU(cuStreamSynchronize(stream), bytes, " bytes from ", from_device, " to ", to_device);
+}
+
+void synchronize(c10::Device device) {
+  const UseContext use(device);
+  BC_CU(cuStreamSynchronize(current_stream(device)), "Waiting for ", device);
+}
+
+bool is_capturing(c10::Device device) {
+  const UseContext use(device);
+  int status = 0;
+  BC_CU(cuStreamIsCapturing(current_stream(device), &status), "Looking at ", device);
+  return status != 0;
+}
+
+}  // namespace blackwell_compat::runtime

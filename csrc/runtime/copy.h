@@ -1,0 +1,26 @@
+// Bytes between the host and a card, on PyTorch's current stream of the card.
+#pragma once
+#include <c10/core/Device.h>
+
+#include <cstddef>
+
+namespace blackwell_compat::runtime {
+
+// `from` may be changed or freed when this returns, where it is not pinned.
+void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device);
+
+// Waits until the bytes are there.
+void copy_to_host(void* to, const void* from, size_t bytes, c10::Device device);
+
+// To a pinned host buffer, without waiting.
+void copy_to_pinned(void* to, const void* from, size_t bytes, c10::Device device);
+
+// Between or within cards, in the order of the current streams of both.
+void copy_between(void* to, c10::Device to_device, const void* from, c10::Device from_device, size_t bytes);
+
+void synchronize(c10::Device device);
+
+// Whether a CUDA graph records what goes to the current stream.
+bool is_capturing(c10::Device device);
+
+}  // namespace blackwell_compat::runtime

@@ -1,0 +1,105 @@
+// The table of driver functions, contexts, and PyTorch's current stream.
+#include "runtime/driver.h"
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+#include "runtime/dynlib.h"
+
+namespace blackwell_compat::runtime {
+namespace {
+
+constexpr int kMostDevices = 64;  // as c10's
+
+template <typename F>
+void look_up(const DynamicLibrary& library, const char* name, F& function) {
+  function = reinterpret_cast<F>(library.symbol(name));
+  TORCH_CHECK(function, "CUDA driver: libcuda.so.1 has no ", name, "; install a driver of CUDA 11 or newer");
+}
+
+Driver load() {
+  const DynamicLibrary library({"libcuda.so.1", "libcuda.so"}, DynamicLibrary::Load::kNow);
+  TORCH_CHECK(library.found(), "CUDA driver: not found (", library.message(), "); install the NVIDIA driver");
+  Driver d{};
+  look_up(library, "cuInit", d.cuInit);
+  look_up(library, "cuDeviceGet", d.cuDeviceGet);
+  look_up(library, "cuDevicePrimaryCtxRetain", d.cuDevicePrimaryCtxRetain);
+  look_up(library, "cuCtxGetCurrent", d.cuCtxGetCurrent);
+  look_up(library, "cuCtxPushCurrent_v2", d.cuCtxPushCurrent);
+  look_up(library, "cuCtxPopCurrent_v2", d.cuCtxPopCurrent);
+  look_up(library, "cuGetErrorName", d.cuGetErrorName);
+  look_up(library, "cuGetErrorString", d.cuGetErrorString);
+  look_up(library, "cuMemcpyHtoDAsync_v2", d.cuMemcpyHtoDAsync);
+  look_up(library, "cuMemcpyDtoHAsync_v2", d.cuMemcpyDtoHAsync);
+  look_up(library, "cuMemcpyDtoDAsync_v2", d.cuMemcpyDtoDAsync);
+  look_up(library, "cuMemcpyPeerAsync", d.cuMemcpyPeerAsync);
+  look_up(library, "cuStreamSynchronize", d.cuStreamSynchronize);
+  look_up(library, "cuStreamIsCapturing", d.cuStreamIsCapturing);
+  return d;
+}
+
+using CurrentStream = int32_t (*)(int32_t device_index, void** stream);
+
+// A C function that every CUDA build of torch 2.4 to 2.15 exports; its C++ ones change their names.
+CurrentStream load_current_stream() {
+  const DynamicLibrary library({"libtorch_cuda.so"}, DynamicLibrary::Load::kOnlyIfLoaded);
+  const auto function = reinterpret_cast<CurrentStream>(library.symbol("aoti_torch_get_current_cuda_stream"));
+  TORCH_CHECK(function, "CUDA: this torch has no aoti_torch_get_current_cuda_stream (", library.message(),
+              "); install a CUDA build of torch 2.4 or newer");
+  return function;
+}
+
+}  // namespace
+
+const Driver& driver() {
+  static const Driver loaded = load();
+  return loaded;
+}
+
+std::string describe(Result error) {
+  const char *name = nullptr, *text = nullptr;
+  driver().cuGetErrorName(error, &name);
+  driver().cuGetErrorString(error, &text);
+  return std::string(name ? name : "CUDA error") + " (" + std::to_string(error) + "): " + (text ? text : "unknown");
+}
+
+Context primary_context(c10::Device device) {
+  static std::array<std::atomic<Context>, kMostDevices> contexts{};
+  static std::mutex mutex;
+  std::atomic<Context>& context = contexts.at(device.index());
+  if (Context made = context.load(std::memory_order_acquire)) return made;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!context.load()) {
+    int ordinal = 0;
+    Context made = nullptr;
+    BC_CU(cuInit(0), "Before the first use of ", device);
+    BC_CU(cuDeviceGet(&ordinal, device.index()), "Looking for ", device);
+    BC_CU(cuDevicePrimaryCtxRetain(&made, ordinal), "Opening ", device);
+    context.store(made, std::memory_order_release);
+  }
+  return context.load();
+}
+
+UseContext::UseContext(c10::Device device) {
+  Context now = nullptr;
+  const Context wanted = primary_context(device);
+  BC_CU(cuCtxGetCurrent(&now), "Using ", device);
+  if (now == wanted) return;
+  BC_CU(cuCtxPushCurrent(wanted), "Using ", device);
+  pushed_ = true;
+}
+
+UseContext::~UseContext() {
+  Context popped = nullptr;
+  if (pushed_) driver().cuCtxPopCurrent(&popped);
+}
+
+Stream current_stream(c10::Device device) {
+  static const CurrentStream look = load_current_stream();
+  Stream stream = nullptr;
+  TORCH_CHECK(look(device.index(), &stream) == 0, "CUDA: no current stream on ", device);
+  return stream;
+}
+
+}  // namespace blackwell_compat::runtime

@@ -1,0 +1,65 @@
+// The CUDA driver, by dlopen. Every call goes through BC_CU, which says what failed.
+#pragma once
+#include <c10/core/Device.h>
+#include <c10/util/Exception.h>
+
+#include <cstddef>
+#include <string>
+
+namespace blackwell_compat::runtime {
+
+using Result = int;
+using DeviceAddress = unsigned long long;
+using Context = void*;
+using Stream = void*;
+
+struct Driver {
+  Result (*cuInit)(unsigned flags);
+  Result (*cuDeviceGet)(int* device, int ordinal);
+  Result (*cuDevicePrimaryCtxRetain)(Context* context, int device);
+  Result (*cuCtxGetCurrent)(Context* context);
+  Result (*cuCtxPushCurrent)(Context context);
+  Result (*cuCtxPopCurrent)(Context* context);
+  Result (*cuGetErrorName)(Result error, const char** text);
+  Result (*cuGetErrorString)(Result error, const char** text);
+  Result (*cuMemcpyHtoDAsync)(DeviceAddress to, const void* from, size_t bytes, Stream stream);
+  Result (*cuMemcpyDtoHAsync)(void* to, DeviceAddress from, size_t bytes, Stream stream);
+  Result (*cuMemcpyDtoDAsync)(DeviceAddress to, DeviceAddress from, size_t bytes, Stream stream);
+  Result (*cuMemcpyPeerAsync)(DeviceAddress to, Context to_context, DeviceAddress from, Context from_context, size_t bytes,
+                              Stream stream);
+  Result (*cuStreamSynchronize)(Stream stream);
+  Result (*cuStreamIsCapturing)(Stream stream, int* status);
+};
+
+// Loads libcuda at the first call. Throws RuntimeError where there is none, or one that lacks a function.
+const Driver& driver();
+
+// "CUDA_ERROR_OUT_OF_MEMORY (2): out of memory"
+std::string describe(Result error);
+
+// The primary context of a card, which PyTorch uses; kept for the life of the process.
+Context primary_context(c10::Device device);
+
+// Makes a card's primary context current in this thread, for a scope; costs a look where it is current already.
+class UseContext {
+ public:
+  explicit UseContext(c10::Device device);
+  ~UseContext();
+  UseContext(const UseContext&) = delete;
+  UseContext& operator=(const UseContext&) = delete;
+
+ private:
+  bool pushed_ = false;
+};
+
+// PyTorch's current stream of a card, in this thread.
+Stream current_stream(c10::Device device);
+
+}  // namespace blackwell_compat::runtime
+
+#define BC_CU(call, ...)                                                                                              \
+  do {                                                                                                                \
+    const ::blackwell_compat::runtime::Result bc_result = ::blackwell_compat::runtime::driver().call;                 \
+    TORCH_CHECK(bc_result == 0, "CUDA driver: " #call " -> ", ::blackwell_compat::runtime::describe(bc_result), ". ", \
+                __VA_ARGS__);                                                                                         \
+  } while (false)

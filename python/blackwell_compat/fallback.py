@@ -1,0 +1,233 @@
+"""PyTorch on a card that the wheel has no kernels for: every op runs, on the CPU where nothing else can.
+
+enable() puts a boxed kernel over every op registered for CUDA; disable() takes it away without a trace. Tensors stay on
+the card: what an op reads comes to the host, what it writes goes back.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from blackwell_compat import _C
+
+NOTICES = ("warn", "error", "silent")
+_lock = threading.RLock()
+_switches: list[tuple[Callable[[bool], Any], bool]] = []  # what to call with what, to undo enable's switches
+_NO_KERNEL = "no kernel image is available"
+
+
+@dataclass(frozen=True)
+class FallbackLine:
+    """One op that ran on the CPU: calls, time, and copies and bytes from the card and to it."""
+
+    op: str
+    calls: int
+    ms: float
+    to_host: int
+    to_host_bytes: int
+    to_device: int
+    to_device_bytes: int
+
+
+@dataclass(frozen=True)
+class FallbackReport:
+    """What fell back since the start or reset_fallbacks(), the slowest op first; prints as a table."""
+
+    lines: list[FallbackLine] = field(default_factory=list)
+
+    @property
+    def totals(self) -> FallbackLine:
+        lines = self.lines
+        return FallbackLine(
+            "all",
+            sum(line.calls for line in lines),
+            sum(line.ms for line in lines),
+            sum(line.to_host for line in lines),
+            sum(line.to_host_bytes for line in lines),
+            sum(line.to_device for line in lines),
+            sum(line.to_device_bytes for line in lines),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as what json.dumps takes."""
+        return {"ops": [asdict(line) for line in self.lines], "totals": asdict(self.totals)}
+
+    def rows(self) -> list[tuple[str, ...]]:
+        def megabytes(count: int, size: int) -> str:
+            return f"{size / 1e6:.2f} in {count}"
+
+        return [
+            (
+                line.op,
+                str(line.calls),
+                f"{line.ms:.2f}",
+                megabytes(line.to_host, line.to_host_bytes),
+                megabytes(line.to_device, line.to_device_bytes),
+            )
+            for line in [*self.lines, self.totals]
+        ]
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title="Ops that ran on the CPU")
+        for column in ("op", "calls", "ms", "MB from the card", "MB to the card"):
+            table.add_column(column, justify="left" if column == "op" else "right")
+        for row in self.rows():
+            table.add_row(*map(Text, row))
+        return table
+
+    def __str__(self) -> str:
+        try:
+            from rich.console import Console
+        except ImportError:
+            return "\n".join("  ".join(row) for row in self.rows())
+        out = io.StringIO()
+        Console(file=out, width=max(100, shutil.get_terminal_size((120, 24)).columns)).print(self)
+        return out.getvalue().rstrip()
+
+
+def lacks_kernels(device: int) -> bool:
+    """Whether PyTorch's own kernels fail on card `device` for want of an image; launches one to know."""
+    try:
+        with torch.cuda.device(device):
+            return bool((torch.ones(2, device="cuda") * 3).sum().item() != 6)
+    except RuntimeError as error:
+        if _NO_KERNEL in str(error):
+            return True
+        raise
+
+
+def _switch_off(setter: Callable[[bool], Any], getter: Callable[[], bool]) -> None:
+    _switches.append((setter, getter()))
+    setter(False)
+
+
+def _steer_to_composites() -> None:
+    """Off: what picks fused CUDA-only ops by looking at the device."""
+    # Not torch.backends.cudnn.enabled, which refuses after torch.backends.disable_global_flags()
+    _switch_off(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled)
+    cuda = torch.backends.cuda
+    _switch_off(cuda.enable_flash_sdp, cuda.flash_sdp_enabled)
+    _switch_off(cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled)
+    if hasattr(cuda, "enable_cudnn_sdp"):  # torch 2.5 and newer
+        _switch_off(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled)
+    _switch_off(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled)
+
+
+def enable(device: int | str | torch.device | None = None) -> None:
+    """Lets every op run on cards that this torch has no kernels for, on the CPU where there is no other way.
+
+    Call it once, early: the dispatcher is not safe against it while another thread runs an op. A second call does
+    nothing.
+
+    Args:
+        device: the card that needs it; None: the current one. The fallback serves all cards of the process.
+
+    Raises:
+        RuntimeError: there is no CUDA device; or PyTorch's kernels do run on a visible card, which would be slower.
+
+    BLACKWELL_COMPAT_FALLBACK: "warn" (default) warns once per op with its price, "silent" only counts, "error" raises.
+    """
+    with _lock:
+        notice = os.environ.get("BLACKWELL_COMPAT_FALLBACK", "warn")
+        if notice not in NOTICES:
+            raise ValueError(f"BLACKWELL_COMPAT_FALLBACK must be one of {', '.join(NOTICES)}, got {notice!r}")
+        _C.fallback_set_notice(notice)
+        if _C.fallback_installed():
+            return
+        if not torch.cuda.is_available():
+            raise RuntimeError(
+                "enable: torch finds no CUDA device; install a CUDA build of torch and a driver, or use the CPU"
+            )
+        if device is not None and torch.device(device).type != "cuda":
+            raise ValueError(f"enable: device must be a CUDA device, got {device}")
+        working = [i for i in range(torch.cuda.device_count()) if not lacks_kernels(i)]
+        if working:
+            names = ", ".join(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in working)
+            raise RuntimeError(
+                f"enable: PyTorch's own kernels run on {names}, which the fallback would slow down; hide it with"
+                " CUDA_VISIBLE_DEVICES, or run the other card in a process of its own"
+            )
+        _steer_to_composites()
+        try:
+            _C.fallback_install()
+        except BaseException:
+            _restore_switches()
+            raise
+
+
+def _restore_switches() -> None:
+    while _switches:
+        setter, before = _switches.pop()
+        setter(before)
+
+
+def disable() -> None:
+    """Takes the fallback out of the dispatcher: afterwards its tables are as they were before enable().
+
+    Raises:
+        RuntimeError: another thread is inside an op on the card.
+    """
+    with _lock:
+        if _C.fallback_installed():
+            _C.fallback_uninstall()
+            _restore_switches()
+
+
+def is_enabled() -> bool:
+    """Whether the fallback is in the dispatcher."""
+    return bool(_C.fallback_installed())
+
+
+@contextmanager
+def enabled(device: int | str | torch.device | None = None) -> Iterator[None]:
+    """The fallback for a block; stays where it was enabled before."""
+    before = is_enabled()
+    enable(device)
+    try:
+        yield
+    finally:
+        if not before:
+            disable()
+
+
+def coverage() -> dict[str, str]:
+    """Op -> what serves it: "fallback" (the CPU), "own" (copies by the driver), "kept" (PyTorch's, needs no kernel)."""
+    return dict(_C.fallback_coverage())
+
+
+def fallbacks() -> FallbackReport:
+    """What ran on the CPU since the start or reset_fallbacks()."""
+    lines = [
+        FallbackLine(op, calls, nanoseconds / 1e6, *moved)
+        for op, (calls, nanoseconds, *moved) in _C.fallback_counts().items()
+    ]
+    return FallbackReport(sorted(lines, key=lambda line: -line.ms))
+
+
+def reset_fallbacks() -> None:
+    """Sets the counters of fallbacks() to zero."""
+    _C.fallback_reset_counts()
+
+
+def invalidate(tensor: torch.Tensor) -> None:
+    """Tells that something outside of PyTorch's ops wrote to `tensor`, such as a kernel launched by other code."""
+    _C.fallback_invalidate(tensor)
+
+
+def set_host_cache(limit: int) -> None:
+    """How many bytes host copies of device tensors may take; a quarter of the memory unless set, 0 for none."""
+    if limit < 0:
+        raise ValueError(f"set_host_cache: limit must be >= 0 bytes, got {limit}")
+    _C.fallback_set_host_limit(limit)

@@ -1,0 +1,50 @@
+"""What the tests of the fallback share: the same function on the CPU and on the card, compared to the bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import fakecard
+import torch
+
+CARD = "cuda"
+
+
+def values(*size: int) -> torch.Tensor:
+    """Different values without zeros, from -1 to 1."""
+    count = torch.Size(size).numel()
+    return torch.linspace(0.1, count + 0.1, count).mul(1.7).sin().reshape(size)
+
+
+def tensors(result: Any) -> list[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, dict):
+        return [t for value in result.values() for t in tensors(value)]
+    return [t for value in result for t in tensors(value)] if isinstance(result, list | tuple) else []
+
+
+def same(on_card: torch.Tensor, on_cpu: torch.Tensor, tolerance: float = 0) -> None:
+    """Equal in everything but the device."""
+    assert on_card.device.type == CARD, on_card.device
+    assert on_card.stride() == on_cpu.stride() or on_cpu.numel() < 2, (on_card.stride(), on_cpu.stride())
+    assert on_card.is_conj() == on_cpu.is_conj()
+    assert on_card.is_neg() == on_cpu.is_neg()
+    torch.testing.assert_close(on_card.detach().cpu(), on_cpu.detach(), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def assert_same_on_card(function: Callable[[str], Any], tolerance: float = 0) -> None:
+    """`function(device)` gives the same on both, and no kernel of PyTorch was started."""
+    torch.manual_seed(0)
+    want = tensors(function("cpu"))
+    torch.manual_seed(0)
+    got = tensors(function(CARD))
+    assert len(got) == len(want) > 0
+    for on_card, on_cpu in zip(got, want, strict=True):
+        same(on_card, on_cpu, tolerance)
+    assert_no_launch()
+
+
+def assert_no_launch() -> None:
+    counted = fakecard.counters()
+    assert not counted["launched"], counted["launched"]
+    assert not counted["refused"], counted["refused"]
