@@ -12,6 +12,25 @@ NOT_PERMITTED, NOT_SUPPORTED, NOT_EMULATED = 800, 801, 9000
 process = ctypes.CDLL(None)
 
 
+class Launch(ctypes.Structure):
+    """FakecardLaunch of fakecard_kernel.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("device", ctypes.c_int),
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_size_t),
+        ("parameters", ctypes.POINTER(ctypes.c_void_p)),
+        ("parameter_bytes", ctypes.POINTER(ctypes.c_size_t)),
+        ("parameter_count", ctypes.c_int),
+    )
+
+
+# A kernel that is written in Python: def kernel(launch): ...; fakecard_register_kernel(b"name", EMULATED(kernel))
+EMULATED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Launch))
+
+
 def error_of(name: str, *arguments: Any) -> int:
     """The number that the call gives. Integers go as 64 bits, whatever the parameter is."""
     return getattr(process, name)(*(ctypes.c_int64(a) if isinstance(a, int) else a for a in arguments))

@@ -10,6 +10,7 @@ import fakecard
 from fakecard.build import HERE
 
 from .api import (
+    EMULATED,
     ILLEGAL_ADDRESS,
     INVALID_CONTEXT,
     INVALID_VALUE,
@@ -29,26 +30,10 @@ from .test_images import PTX_TEXT
 CARDS = fakecard.cards_here()
 
 
-class Launch(ctypes.Structure):
-    """FakecardLaunch of fakecard_kernel.h."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("device", ctypes.c_int),
-        ("grid", ctypes.c_uint * 3),
-        ("block", ctypes.c_uint * 3),
-        ("shared_bytes", ctypes.c_size_t),
-        ("parameters", ctypes.POINTER(ctypes.c_void_p)),
-        ("parameter_bytes", ctypes.POINTER(ctypes.c_size_t)),
-        ("parameter_count", ctypes.c_int),
-    )
-
-
-KERNEL = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Launch))
 seen = []
 
 
-@KERNEL
+@EMULATED
 def add_one(launch):
     """y[i] = x[i] + 1 for PTX_TEXT's add_one(struct {float* x; float* y; int n;}, unsigned)."""
     it = launch.contents
@@ -147,7 +132,7 @@ def test_impossible_launches(function, wrong):
 
 
 def test_a_kernel_that_fails_stops_its_card(function):
-    failing = KERNEL(lambda _: ILLEGAL_ADDRESS)
+    failing = EMULATED(lambda _: ILLEGAL_ADDRESS)
     process.fakecard_register_kernel(b"add_one", failing)
     arguments, stream = Arguments([1]), made("cuStreamCreate", 1)
     fakecard.change(latency_ms=5)

@@ -151,7 +151,6 @@ CALL(cuMemAddressReserve, (void** pointer, size_t bytes, size_t, void*, unsigned
      { return reserve_addresses(bytes, pointer); })
 CALL(cuMemAddressFree, (void* pointer, size_t bytes), { return free_addresses(pointer, bytes); })
 CALL(cuMemCreate, (uint64_t* handle, size_t bytes, const AllocationProperties* properties, unsigned long long), {
-  if (properties->handle_types) return not_implemented("cuMemCreate of memory shared with other processes");
   return create_chunk(properties->device, bytes, handle);
 })
 CALL(cuMemRelease, (uint64_t handle), { return release_chunk(handle); })

@@ -42,7 +42,6 @@ FAKECARD_PAIR(cudaDeviceGetDefaultMemPool, cuDeviceGetDefaultMemPool, (Pool * *p
               { return pool_of(device, pool); })
 FAKECARD_PAIR(cudaDeviceGetMemPool, cuDeviceGetMemPool, (Pool * *pool, int device), { return pool_of(device, pool); })
 FAKECARD_PAIR(cudaMemPoolCreate, cuMemPoolCreate, (Pool * *pool, const PoolProperties* properties), {
-  if (properties->handle_types) return not_implemented("memory pools shared with other processes");
   return device_exists(properties->device) ? create_pool(properties->device, pool) : kInvalidDevice;
 })
 FAKECARD_PAIR(cudaMemPoolDestroy, cuMemPoolDestroy, (Pool * pool),
