@@ -95,7 +95,7 @@ def test_a_kernel_without_code_is_not_emulated(function):
 def test_parameters_are_taken_when_launched(function):
     process.fakecard_register_kernel(b"add_one", add_one)
     arguments, stream = Arguments([1, 2, 3]), made("cuStreamCreate", 1)
-    fakecard.change(latency_ms=20)
+    fakecard.change(latency_ms=150)
     try:
         assert launch(function, arguments, stream) == 0
         ctypes.memset(arguments.block, 0, 24)

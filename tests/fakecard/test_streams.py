@@ -41,7 +41,7 @@ def first_card():
     fakecard.change(latency_ms=0)
 
 
-def late(ms=30):
+def late(ms=150):
     fakecard.change(latency_ms=ms)
 
 
@@ -71,7 +71,7 @@ def test_operations_are_late_and_in_order():
 def test_streams_are_independent_and_events_order_them():
     first, second, a = new_stream(), new_stream(), allocated(b"old")
     event = made("cudaEventCreateWithFlags", 2)
-    late(60)
+    late(400)
     call("cudaMemcpyAsync", a, pinned(b"new"), 3, H2D, first)
     call("cudaEventRecord", event, first)
     late(1)
@@ -87,7 +87,7 @@ def test_streams_are_independent_and_events_order_them():
 @pytest.mark.parametrize("flags", [BLOCKING, NON_BLOCKING], ids=["blocking", "nonblocking"])
 def test_the_default_stream_waits_for_blocking_streams_only(flags):
     stream, a = new_stream(flags), allocated(b"old")
-    late(60)
+    late(400)
     call("cudaMemcpyAsync", a, pinned(b"new"), 3, H2D, stream)
     late(1)
     down = download(a)
@@ -97,7 +97,7 @@ def test_the_default_stream_waits_for_blocking_streams_only(flags):
 
 def test_blocking_streams_wait_for_the_default_stream():
     stream, a = new_stream(BLOCKING), allocated(b"old")
-    late(60)
+    late(400)
     call("cudaMemcpyAsync", a, pinned(b"new"), 3, H2D, None)
     late(1)
     down = download(a, stream)
@@ -154,7 +154,7 @@ def test_events():
 
     assert elapsed(start, end) == INVALID_HANDLE  # never recorded
     call("cudaEventSynchronize", start)
-    late(30)
+    late()
     call("cudaEventRecord", start, stream)
     download(allocated(b"abc"), stream)
     call("cudaEventRecord", end, stream)
@@ -163,7 +163,7 @@ def test_events():
     assert elapsed(start, end) == NOT_READY
     call("cudaEventSynchronize", end)
     assert elapsed(start, end) == 0
-    assert 25 < ms.value < 5000
+    assert ms.value > 140
     assert elapsed(start, untimed) == INVALID_HANDLE
     call("cudaEventDestroy", end)
     assert error_of("cudaEventQuery", end) == INVALID_HANDLE
@@ -177,7 +177,7 @@ def test_host_functions_run_in_order_and_may_not_call():
     def host(data):
         seen.append((data, error_of("cudaMalloc", ctypes.byref(ctypes.c_void_p()), 4)))
 
-    late(5)
+    late()
     for data in (1, 2, 3):
         call("cudaLaunchHostFunc", stream, host, data)
     assert not seen
