@@ -21,6 +21,8 @@ if summary:
     count = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|skipped|errors?)", summary[-1])}
     failures = count.get("failed", 0) + count.get("error", 0) + count.get("errors", 0)
     numbers = [str(count.get("passed", 0)), str(failures), str(count.get("skipped", 0))]
+elif re.search(r"^\S+ -m pytest ", log, re.MULTILINE):
+    numbers, failures = ["built", "the tests ended in a crash", "the rest did not run"], 1
 else:
     numbers, failures = ["not built", "did not run", "did not run"], 1
 release = torch.__version__.split("+")[0]
