@@ -114,7 +114,7 @@ def _switch_off(setter: Callable[[bool], Any], getter: Callable[[], bool]) -> No
 
 
 def _steer_to_composites() -> None:
-    """Off: what picks fused CUDA-only ops by looking at the device."""
+    """Off: what picks fused ops that exist for CUDA alone by looking at the device."""
     # Not torch.backends.cudnn.enabled, which refuses after torch.backends.disable_global_flags()
     _switch_off(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled)
     cuda = torch.backends.cuda
@@ -122,6 +122,8 @@ def _steer_to_composites() -> None:
     _switch_off(cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled)
     if hasattr(cuda, "enable_cudnn_sdp"):  # torch 2.5 and newer
         _switch_off(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled)
+    # TorchScript's fuser compiles kernels of its own, past the dispatcher, from the third call of a function on
+    _switch_off(torch._C._jit_override_can_fuse_on_gpu, torch._C._jit_can_fuse_on_gpu)
     _switch_off(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled)
 
 
