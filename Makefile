@@ -25,7 +25,7 @@ FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path
 WHEEL := 2.4.1
 CARD := RTX 5090
 
-.PHONY: test test-fakecard demo lint bench clean install install-for-tests test-card test-wheels clean-wheels
+.PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -46,6 +46,9 @@ lint: $(MADE)/lint-tools
 
 bench: $(MADE)/installed $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
+
+bench-card: wheel-$(WHEEL)
+	.venv-wheels/$(WHEEL)/bin/python benchmarks/card_fallback.py $(WHEEL)
 
 install: $(MADE)/installed
 

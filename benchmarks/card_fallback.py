@@ -1,7 +1,7 @@
 """Models whose every op falls back to the CPU, on a fake card, against the same model on the CPU; one thread.
 
 This shows the price of the fallback itself: the fake card's copies are copies in memory, with no bus between.
-python benchmarks/bench_fallback.py [wheel] starts itself again under the torch of `make wheel-<wheel>`.
+python benchmarks/card_fallback.py [wheel] starts itself again under the torch of `make wheel-<wheel>`.
 """
 
 import os
