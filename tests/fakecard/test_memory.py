@@ -85,6 +85,12 @@ def test_copies_stay_inside_an_allocation(offset, size, error):
     assert error_of("cudaMemcpy", address + offset, bytes(size), size, H2D) == error
 
 
+def test_new_memory_is_not_zero():
+    address = made("cudaMalloc", 5000)
+    assert read(address, 5000) == b"\xcb" * 5000
+    call("cudaFree", address)
+
+
 def test_freed_memory_is_gone():
     address = allocated(b"abc")
     call("cudaFree", address)

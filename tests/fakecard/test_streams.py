@@ -29,7 +29,7 @@ from .api import (
 
 BLOCKING, NON_BLOCKING = 0, 1
 GLOBAL, THREAD_LOCAL, RELAXED = range(3)
-UNSUPPORTED, INVALIDATED, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = 900, 901, 906, 907, 908
+UNSUPPORTED, INVALIDATED, UNJOINED, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = 900, 901, 904, 906, 907, 908
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +110,16 @@ def test_a_synchronous_copy_waits():
     late()
     call("cudaMemcpy", a, b"new", 3, H2D)
     assert read(a, 3) == b"new"
+
+
+def test_pageable_memory_is_read_at_once_and_written_before_the_call_returns():
+    stream, a, up, down = new_stream(), allocated(b"old"), ctypes.create_string_buffer(b"new", 3), bytearray(3)
+    out = (ctypes.c_char * 3).from_buffer(down)
+    late()
+    call("cudaMemcpyAsync", a, up, 3, H2D, stream)
+    ctypes.memset(up, 0, 3)
+    call("cudaMemcpyAsync", out, a, 3, D2H, stream)
+    assert down == b"new"
 
 
 def test_device_synchronisation_waits_for_all_streams():
@@ -342,6 +352,15 @@ def test_the_default_stream_cannot_be_captured_nor_wait_for_a_capture():
 def test_another_thread_cannot_end_a_capture():
     with capture(THREAD_LOCAL, want=INVALIDATED) as (stream, graph):
         assert in_thread(lambda: error_of("cudaStreamEndCapture", stream, ctypes.byref(graph))) == WRONG_THREAD
+
+
+def test_a_stream_that_does_not_come_back():
+    side, event, address = new_stream(), made("cudaEventCreate"), allocated(b"abc")
+    with capture(want=UNJOINED) as (stream, _):
+        call("cudaEventRecord", event, stream)
+        call("cudaStreamWaitEvent", side, event, 0)
+        call("cudaMemsetAsync", address, 0, 1, side)
+    assert capture_status(side) == 0
 
 
 def test_reset_abandons_captures():
