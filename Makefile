@@ -25,9 +25,14 @@ FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path
 WHEEL := 2.4.1
 CARD := RTX 5090
 
-.PHONY: test demo lint bench clean install install-for-tests test-card test-wheels clean-wheels
-test: $(MADE)/installed $(MADE)/test-tools
+.PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests test-card test-wheels clean-wheels
+test: $(MADE)/installed $(MADE)/test-tools test-fakecard
 	$(PY) -m pytest tests $(ARGS)
+
+# The fake card alone, with neither torch nor wheel
+test-fakecard: $(MADE)/test-tools
+	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda12 tests/fakecard
+	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda13 tests/fakecard
 
 demo: $(MADE)/installed $(MADE)/demo-tools
 	$(PY) examples/demo.py
@@ -41,6 +46,9 @@ lint: $(MADE)/lint-tools
 
 bench: $(MADE)/installed $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
+
+bench-card: wheel-$(WHEEL)
+	.venv-wheels/$(WHEEL)/bin/python benchmarks/card_fallback.py $(WHEEL)
 
 install: $(MADE)/installed
 

@@ -27,10 +27,13 @@ def pytest_cmdline_main(config):
     arguments = list(config.invocation_params.args)
     if config.args_source is not config.ArgsSource.ARGS:
         arguments.append(str(Path(__file__).parent / "card"))
-    if wheel in ("cuda12", "cuda13"):
-        python, environment = sys.executable, fakecard.environment(chosen, cuda=int(wheel[-2:]))
-    else:
-        python, environment = str(fakecard.wheel_python(wheel)), fakecard.environment(chosen, wheel)
+    try:
+        if wheel in ("cuda12", "cuda13"):
+            python, environment = sys.executable, fakecard.environment(chosen, cuda=int(wheel[-2:]))
+        else:
+            python, environment = str(fakecard.wheel_python(wheel)), fakecard.environment(chosen, wheel)
+    except (KeyError, FileNotFoundError, ValueError) as error:
+        raise pytest.UsageError(error.args[0]) from None
     config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
     os.execve(python, [python, "-m", "pytest", *arguments], environment)
 

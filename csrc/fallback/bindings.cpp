@@ -1,6 +1,8 @@
 // Names in _C start with fallback_; what they mean to users stands in python/blackwell_compat/fallback.py.
 #include "fallback/bindings.h"
 
+#include <pybind11/stl.h>
+
 #include "fallback/boxed.h"
 #include "fallback/counters.h"
 #include "fallback/registry.h"

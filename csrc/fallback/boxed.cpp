@@ -39,6 +39,7 @@ void set_notice(Notice notice) { chosen_notice = notice; }
 int64_t calls_in_flight() { return in_flight; }
 
 void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  if (original_.there() && only_cards_with_kernels(*stack, facts_.arguments.size())) return original_.call(op, stack);
   const InFlight flying;
   const Notice notice = chosen_notice.load(std::memory_order_relaxed);
   TORCH_CHECK_NOT_IMPLEMENTED(
@@ -77,7 +78,8 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
 }
 
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  BoxedKernel(OpFacts(op))(op, keys, stack);
+  BoxedKernel kernel(op);
+  kernel(op, keys, stack);
 }
 
 }  // namespace blackwell_compat::fallback

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "fallback/facts.h"
+#include "fallback/original.h"
 
 namespace blackwell_compat::fallback {
 
@@ -15,11 +16,13 @@ void set_notice(Notice notice);
 
 class BoxedKernel : public c10::OperatorKernel {
  public:
-  explicit BoxedKernel(OpFacts facts) : facts_(std::move(facts)) {}
+  // Of an op that this kernel is about to override.
+  explicit BoxedKernel(const c10::OperatorHandle& op) : facts_(op), original_(op) {}
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
   const OpFacts facts_;
+  const Original original_;
   std::atomic<bool> told_ = false;
   std::atomic<bool> lacks_half_ = false;  // the CPU has no kernel of this op in half precision
 };

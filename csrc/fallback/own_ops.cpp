@@ -31,9 +31,10 @@ bool is_plain_copy(const Tensor& to, const Tensor& from) {
 // Copies between devices and within one. What needs arithmetic or strides goes through the CPU's copy_.
 class CopyKernel : public c10::OperatorKernel {
  public:
-  explicit CopyKernel(const c10::OperatorHandle& op) : boxed_(OpFacts(op)) {}
+  explicit CopyKernel(const c10::OperatorHandle& op) : boxed_(op), original_(op) {}
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+    if (original_.there() && only_cards_with_kernels(*stack, 3)) return original_.call(op, stack);
     const auto arguments = torch::jit::last(*stack, 3);
     const Tensor to = arguments[0].toTensor(), from = arguments[1].toTensor();
     if (!is_plain_copy(to, from) || !moved(to, from, arguments[2].toBool())) return boxed_(op, keys, stack);
@@ -69,6 +70,7 @@ class CopyKernel : public c10::OperatorKernel {
   }
 
   BoxedKernel boxed_;
+  const Original original_;
 };
 
 at::Scalar local_scalar(const Tensor& self) {
@@ -88,11 +90,42 @@ at::Scalar local_scalar(const Tensor& self) {
 }
 
 // From parts that take the card's generator, which native_dropout has no argument for.
-std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::optional<bool> train) {
+std::tuple<Tensor, Tensor> dropout(const Tensor& input, double p, std::optional<bool> train) {
   const auto mask_options = input.options().dtype(at::kBool);
   if (input.numel() == 0 || (train && !*train)) return {input.clone(), at::ones_like(input, mask_options)};
   const Tensor mask = at::empty_like(input, mask_options).bernoulli_(1 - p);
   return {input * mask * (p == 1 ? 0 : 1 / (1 - p)), mask};
+}
+
+// Ours, but for cards that run PyTorch's kernels.
+template <void (*ours)(torch::jit::Stack*)>
+class OwnKernel : public c10::OperatorKernel {
+ public:
+  explicit OwnKernel(const c10::OperatorHandle& op) : original_(op) {}
+
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+    if (original_.there() && only_cards_with_kernels(*stack, op.schema().arguments().size())) return original_.call(op, stack);
+    const at::AutoDispatchBelowADInplaceOrView below;
+    ours(stack);
+  }
+
+ private:
+  const Original original_;
+};
+
+void boxed_local_scalar(torch::jit::Stack* stack) { stack->back() = local_scalar(stack->back().toTensor()); }
+
+void boxed_dropout(torch::jit::Stack* stack) {
+  const auto arguments = torch::jit::last(*stack, 3);
+  auto [result, mask] = dropout(arguments[0].toTensor(), arguments[1].toDouble(), arguments[2].toOptional<bool>());
+  torch::jit::drop(*stack, 3);
+  torch::jit::push(*stack, std::move(result), std::move(mask));
+}
+
+template <typename Kernel>
+void add(torch::Library& library, const char* name) {
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow((std::string("aten::") + name).c_str(), "");
+  library.impl(name, torch::CppFunction::makeFromBoxedFunctor(std::make_unique<Kernel>(op)));
 }
 
 }  // namespace
@@ -103,10 +136,9 @@ bool is_own_op(const c10::OperatorName& name) {
 }
 
 void add_own_ops(torch::Library& library) {
-  const auto copy = c10::Dispatcher::singleton().findSchemaOrThrow("aten::copy_", "");
-  library.impl("copy_", torch::CppFunction::makeFromBoxedFunctor(std::make_unique<CopyKernel>(copy)));
-  library.impl("_local_scalar_dense", TORCH_FN(local_scalar));
-  library.impl("native_dropout", TORCH_FN(native_dropout));
+  add<CopyKernel>(library, "copy_");
+  add<OwnKernel<boxed_local_scalar>>(library, "_local_scalar_dense");
+  add<OwnKernel<boxed_dropout>>(library, "native_dropout");
 }
 
 }  // namespace blackwell_compat::fallback

@@ -10,6 +10,7 @@
 
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
+#include "fallback/original.h"
 #include "fallback/own_ops.h"
 #include "fallback/shadow.h"
 #include "fallback/sparse.h"
@@ -40,9 +41,10 @@ bool returns_view(const c10::OperatorHandle& op) {
 
 class Registry {
  public:
-  void install() {
+  void install(const std::vector<int64_t>& cards_with_kernels) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!libraries_.empty()) return;
+    set_cards_with_kernels(cards_with_kernels);
     const NoWarnings quiet;
     add_cpu_kernels(library("aten", c10::DispatchKey::CPU));
     add_own_ops(library("aten", c10::DispatchKey::CUDA));
@@ -117,7 +119,7 @@ class Registry {
     }
     coverage_[full_name(name)] = "fallback";
     library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
-        .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<BoxedKernel>(OpFacts(*op))));
+        .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<BoxedKernel>(*op)));
   }
 
   void add_sparse(c10::DispatchKey card, c10::DispatchKey host) {
@@ -144,7 +146,7 @@ Registry& registry() {
 
 }  // namespace
 
-void install() { registry().install(); }
+void install(const std::vector<int64_t>& cards_with_kernels) { registry().install(cards_with_kernels); }
 void uninstall() { registry().uninstall(); }
 bool installed() { return registry().installed(); }
 std::map<std::string, std::string> coverage() { return registry().coverage(); }

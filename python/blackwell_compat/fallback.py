@@ -114,7 +114,7 @@ def _switch_off(setter: Callable[[bool], Any], getter: Callable[[], bool]) -> No
 
 
 def _steer_to_composites() -> None:
-    """Off: what picks fused CUDA-only ops by looking at the device."""
+    """Off: what picks fused ops that exist for CUDA alone by looking at the device."""
     # Not torch.backends.cudnn.enabled, which refuses after torch.backends.disable_global_flags()
     _switch_off(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled)
     cuda = torch.backends.cuda
@@ -122,6 +122,8 @@ def _steer_to_composites() -> None:
     _switch_off(cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled)
     if hasattr(cuda, "enable_cudnn_sdp"):  # torch 2.5 and newer
         _switch_off(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled)
+    # TorchScript's fuser compiles kernels of its own, past the dispatcher, from the third call of a function on
+    _switch_off(torch._C._jit_override_can_fuse_on_gpu, torch._C._jit_can_fuse_on_gpu)
     _switch_off(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled)
 
 
@@ -132,10 +134,13 @@ def enable(device: int | str | torch.device | None = None) -> None:
     nothing.
 
     Args:
-        device: the card that needs it; None: the current one. The fallback serves all cards of the process.
+        device: the card that needs it; None: the current one. The fallback serves all cards that need it.
 
     Raises:
-        RuntimeError: there is no CUDA device; or PyTorch's kernels do run on a visible card, which would be slower.
+        RuntimeError: there is no CUDA device; or PyTorch's kernels run on all of them; or on some, with torch older
+            than 2.13, which cannot tell cards apart: hide those with CUDA_VISIBLE_DEVICES.
+
+    Where some cards run PyTorch's kernels, they keep them, but for cuDNN and fused attention, which are off for all.
 
     BLACKWELL_COMPAT_FALLBACK: "warn" (default) warns once per op with its price, "silent" only counts, "error" raises.
     """
@@ -152,16 +157,14 @@ def enable(device: int | str | torch.device | None = None) -> None:
             )
         if device is not None and torch.device(device).type != "cuda":
             raise ValueError(f"enable: device must be a CUDA device, got {device}")
-        working = [i for i in range(torch.cuda.device_count()) if not lacks_kernels(i)]
-        if working:
+        lacking = [i for i in range(torch.cuda.device_count()) if lacks_kernels(i)]
+        working = [i for i in range(torch.cuda.device_count()) if i not in lacking]
+        if not lacking:
             names = ", ".join(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in working)
-            raise RuntimeError(
-                f"enable: PyTorch's own kernels run on {names}, which the fallback would slow down; hide it with"
-                " CUDA_VISIBLE_DEVICES, or run the other card in a process of its own"
-            )
+            raise RuntimeError(f"enable: PyTorch's own kernels run on {names}; the fallback would only slow it down")
         _steer_to_composites()
         try:
-            _C.fallback_install()
+            _C.fallback_install(working)
         except BaseException:
             _restore_switches()
             raise

@@ -21,7 +21,7 @@ def dispatch_tables():
 
 def test_without_it_the_card_fails_as_users_report():
     with pytest.raises(RuntimeError, match="no kernel image is available for execution on the device"):
-        torch.zeros(3, device=CARD)
+        torch.ones(3, device=CARD)
 
 
 def test_disable_leaves_no_trace(silent):
@@ -45,7 +45,7 @@ def test_disable_leaves_no_trace(silent):
     assert [name for name, table in before.items() if after[name] != table] == []
     assert switches() == switched
     with pytest.raises(RuntimeError, match="no kernel image"):
-        torch.zeros(3, device=CARD)
+        torch.ones(3, device=CARD)
 
 
 def test_enabled_leaves_an_outer_enable_alone(silent):
@@ -244,9 +244,52 @@ def test_backward_threads_and_others():
     assert len(done) == 8
     print("all done")
     """
-    done = fakecard.run(code, ["RTX 5090"])
+    (here,) = (name for name, card in fakecard.cards.items() if card["name"] == torch.cuda.get_device_name())
+    done = fakecard.run(code, here)
     assert done.returncode == 0, done.stderr
     assert "all done" in done.stdout
+
+
+MIXED = """
+import torch, fakecard, blackwell_compat as bc
+import blackwell_compat.fallback
+blackwell_compat.fallback.lacks_kernels = lambda device: device == 0  # launches do nothing here on the other card
+bc.enable()
+x = torch.arange(6.0).to("cuda:0")
+assert torch.equal((x * 2).cpu(), torch.arange(6.0) * 2)
+fakecard.reset()
+other = x.to("cuda:1")
+for call in (lambda: torch.ones(4, device="cuda:1"), lambda: other.sum(), lambda: torch.rand(3, device="cuda:1")):
+    try:
+        call()
+    except RuntimeError as error:
+        assert "not emulated" in str(error), error
+    else:
+        raise AssertionError("PyTorch's kernel was not called")
+assert len(fakecard.counters()["not_emulated"]) == 3, fakecard.counters()
+back = x.to("cuda:1").to("cuda:0")
+assert torch.equal((back + 1).cpu(), torch.arange(6.0) + 1)
+with torch.cuda.device(0):
+    assert torch.ones(2, device="cuda").sum().item() == 2
+try:
+    x + x.to("cuda:1")
+except RuntimeError as error:
+    assert "same device" in str(error), error
+else:
+    raise AssertionError("two cards were added")
+bc.disable()
+print("mixed")
+"""
+
+
+def test_a_rig_with_a_card_that_has_kernels():
+    (here,) = (name for name, card in fakecard.cards.items() if card["name"] == torch.cuda.get_device_name())
+    done = fakecard.run(MIXED, [here, "H100"])
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13):
+        assert done.returncode == 0, done.stderr
+        assert "mixed" in done.stdout
+    else:
+        assert "hide that card with CUDA_VISIBLE_DEVICES" in done.stderr
 
 
 def test_cards_that_have_kernels_are_left_alone():

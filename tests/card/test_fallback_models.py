@@ -127,6 +127,17 @@ def test_generates_the_same_tokens(make):
     assert_no_launch()
 
 
+def test_functions_in_torchscript_are_not_fused():
+    @torch.jit.script
+    def gate(a, b):
+        return torch.tanh(a + b) * torch.sigmoid(a - b)
+
+    a, b = torch.linspace(-2, 2, 64), torch.linspace(1, 3, 64)
+    for _ in range(6):
+        assert torch.equal(gate(a.to(CARD), b.to(CARD)).cpu(), torch.tanh(a + b) * torch.sigmoid(a - b))
+    assert_no_launch()
+
+
 @pytest.mark.parametrize(("make", "most"), [(vits, 16), (gpt2, 16)], ids=["vits", "gpt2"])
 def test_second_forward_brings_hardly_anything_to_the_host(make, most, fallback):
     torch.manual_seed(0)

@@ -109,7 +109,7 @@ def test_replay_on_late_streams():
     source, target, down = full(1), full(0), torch.zeros(4).pin_memory()
     with capture() as replay:
         target.copy_(source)
-    fakecard.change(latency_ms=20)
+    fakecard.change(latency_ms=150)
     try:
         replay()
         down.copy_(target, non_blocking=True)

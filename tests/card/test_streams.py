@@ -7,7 +7,7 @@ import fakecard
 import pytest
 import torch
 
-LATE = 50  # ms
+LATE = 150  # ms
 
 
 @pytest.fixture
@@ -53,19 +53,17 @@ def test_streams_do_not_wait_for_each_other():
     side = torch.cuda.Stream()
     x, down = torch.ones(1000).cuda(), pinned(0)
     torch.cuda.synchronize()
+    fakecard.change(latency_ms=400)
     with torch.cuda.stream(side):
         x.copy_(pinned(5), non_blocking=True)
+    fakecard.change(latency_ms=1)
     down.copy_(x, non_blocking=True)
     torch.cuda.current_stream().synchronize()
-    seen_without_waiting = down.clone()
-    side.synchronize()
-    with torch.cuda.stream(side):
-        x.copy_(pinned(6), non_blocking=True)
+    assert down.unique().tolist() == [1]
     torch.cuda.current_stream().wait_stream(side)
     down.copy_(x, non_blocking=True)
     torch.cuda.current_stream().synchronize()
-    assert seen_without_waiting.unique().tolist() in ([1], [5])
-    assert down.unique().tolist() == [6]
+    assert down.unique().tolist() == [5]
 
 
 @pytest.mark.usefixtures("late")
@@ -99,7 +97,7 @@ def test_synchronisations_are_counted():
     torch.cuda.current_stream().synchronize()
     event.record()
     event.synchronize()
-    x.item() if x.numel() == 1 else x[0].item()
+    x[0].item()
     counted = fakecard.counters()
     assert (counted["device_sync"], counted["stream_sync"], counted["event_sync"]) == (1, 2, 1)
 

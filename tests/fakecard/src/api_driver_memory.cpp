@@ -150,10 +150,8 @@ CALL(cuMemGetAllocationGranularity, (size_t* bytes, const AllocationProperties*,
 CALL(cuMemAddressReserve, (void** pointer, size_t bytes, size_t, void*, unsigned long long),
      { return reserve_addresses(bytes, pointer); })
 CALL(cuMemAddressFree, (void* pointer, size_t bytes), { return free_addresses(pointer, bytes); })
-CALL(cuMemCreate, (uint64_t* handle, size_t bytes, const AllocationProperties* properties, unsigned long long), {
-  if (properties->handle_types) return not_implemented("cuMemCreate of memory shared with other processes");
-  return create_chunk(properties->device, bytes, handle);
-})
+CALL(cuMemCreate, (uint64_t* handle, size_t bytes, const AllocationProperties* properties, unsigned long long),
+     { return create_chunk(properties->device, bytes, handle); })
 CALL(cuMemRelease, (uint64_t handle), { return release_chunk(handle); })
 CALL(cuMemMap, (void* pointer, size_t bytes, size_t offset, uint64_t handle, unsigned long long),
      { return map_chunk(pointer, bytes, offset, handle); })

@@ -93,7 +93,8 @@ FAKECARD_PAIR(cudaHostGetDevicePointer, cuMemHostGetDevicePointer_v2, (void** po
 })
 FAKECARD_PAIR(cudaMemGetInfo, cuMemGetInfo_v2, (size_t* free, size_t* total), {
   *total = cards()[static_cast<size_t>(current_device())].memory;
-  *free = total_bytes(current_device()) - used_bytes(current_device());
+  const size_t most = total_bytes(current_device()), used = used_bytes(current_device());
+  *free = most > used ? most - used : 0;
   return kSuccess;
 })
 

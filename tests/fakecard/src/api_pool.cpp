@@ -41,10 +41,8 @@ FAKECARD_PAIR(cudaFreeAsync, cuMemFreeAsync, (void* pointer, void* handle), {
 FAKECARD_PAIR(cudaDeviceGetDefaultMemPool, cuDeviceGetDefaultMemPool, (Pool * *pool, int device),
               { return pool_of(device, pool); })
 FAKECARD_PAIR(cudaDeviceGetMemPool, cuDeviceGetMemPool, (Pool * *pool, int device), { return pool_of(device, pool); })
-FAKECARD_PAIR(cudaMemPoolCreate, cuMemPoolCreate, (Pool * *pool, const PoolProperties* properties), {
-  if (properties->handle_types) return not_implemented("memory pools shared with other processes");
-  return device_exists(properties->device) ? create_pool(properties->device, pool) : kInvalidDevice;
-})
+FAKECARD_PAIR(cudaMemPoolCreate, cuMemPoolCreate, (Pool * *pool, const PoolProperties* properties),
+              { return device_exists(properties->device) ? create_pool(properties->device, pool) : kInvalidDevice; })
 FAKECARD_PAIR(cudaMemPoolDestroy, cuMemPoolDestroy, (Pool * pool),
               { return with_pool(pool, [&] { return destroy_pool(pool); }); })
 FAKECARD_PAIR(cudaMemPoolTrimTo, cuMemPoolTrimTo, (Pool * pool, size_t), {

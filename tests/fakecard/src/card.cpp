@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -12,6 +13,27 @@ namespace {
 constexpr int kThreadsPerBlock = 1024, kWarp = 32, kRegisters = 65536, kBlocksPerMultiprocessor = 32;
 constexpr int kSharedPerBlock = 49152, kReservedShared = 1024, kConstant = 65536;  // bytes
 constexpr int kBlockZ = 64, kGridX = 2147483647, kGridYZ = 65535;
+
+// clang-format off: several to a line
+const std::map<int, int>& kOfAllCards = *new std::map<int, int>{
+    {1, kThreadsPerBlock}, {2, kThreadsPerBlock}, {3, kThreadsPerBlock}, {4, kBlockZ},
+    {5, kGridX}, {6, kGridYZ}, {7, kGridYZ},
+    {8, kSharedPerBlock}, {9, kConstant}, {10, kWarp},
+    {11, kGridX},  // pitch
+    {12, kRegisters}, {82, kRegisters},
+    {13, 1500000}, {36, 9000000},  // clocks, kHz
+    {14, 512}, {37, 512},          // texture alignment, bytes; memory bus, bits
+    {40, 2}, {87, 64},             // copy engines; single to double speed
+    {106, kBlocksPerMultiprocessor}, {111, kReservedShared},
+    // Can do: overlap, map host memory, concurrent kernels, unified addresses, priorities, caches, preemption, registered
+    // pointers, cooperative launches, register host memory, cuMemMap, memory pools
+    {15, 1}, {19, 1}, {31, 1}, {41, 1}, {78, 1}, {79, 1}, {80, 1}, {90, 1}, {91, 1}, {95, 1}, {99, 1}, {102, 1}, {115, 1},
+    // Has not, or 0: time limit, compute mode, ECC, PCI device and domain, TCC; managed and pageable memory; boards of several
+    // cards; shareable handles, compression, RDMA, arrays, NUMA, multicast
+    {17, 0}, {20, 0}, {32, 0}, {34, 0}, {35, 0}, {50, 0}, {83, 0}, {84, 0}, {85, 0}, {86, 0}, {88, 0}, {89, 0}, {100, 0},
+    {101, 0}, {103, 0}, {104, 0}, {105, 0}, {107, 0}, {110, 0}, {116, 0}, {117, 0}, {118, 0}, {119, 0}, {121, 0}, {122, 0},
+    {123, 0}, {124, 0}, {125, 0}, {126, 0}, {127, 0}, {128, 0}, {129, 0}, {130, 0}, {131, 0}, {132, 0}};
+// clang-format on
 
 // Where the fields of cudaDeviceProp lie, per CUDA major
 #if FAKECARD_CUDA == 12
@@ -102,132 +124,26 @@ Settings& settings() {
 bool device_exists(int device) { return device >= 0 && static_cast<size_t>(device) < cards().size(); }
 
 int device_attribute(const Card& card, int device, int attribute, Error* error) {
+  // The numbers of cudaDeviceAttr and CUdevice_attribute are the same
+  const std::map<int, int> of_the_card = {{16, card.multiprocessors},
+                                          {18, card.integrated},
+                                          {33, device + 1},  // PCI bus
+                                          {38, static_cast<int>(card.l2)},
+                                          {39, card.threads_per_multiprocessor},
+                                          {75, card.major},
+                                          {76, card.minor},
+                                          {81, static_cast<int>(card.shared_per_multiprocessor)},
+                                          {97, static_cast<int>(card.shared_per_block_optin)},
+                                          {108, static_cast<int>(card.l2 / 2)},  // of the cache, what can be kept
+                                          {109, static_cast<int>(card.l2 / 2)},
+                                          {120, card.major >= 9}};  // clusters
   *error = kSuccess;
-  switch (attribute) {  // the numbers of cudaDeviceAttr and CUdevice_attribute are the same
-    case 1:
-    case 2:
-    case 3:
-      return kThreadsPerBlock;  // threads of a block; block x, y
-    case 4:
-      return kBlockZ;
-    case 5:
-      return kGridX;
-    case 6:
-    case 7:
-      return kGridYZ;
-    case 8:
-      return kSharedPerBlock;
-    case 9:
-      return kConstant;
-    case 10:
-      return kWarp;
-    case 11:
-      return kGridX;  // largest pitch
-    case 12:
-    case 82:
-      return kRegisters;
-    case 13:
-      return 1500000;  // kHz
-    case 14:
-      return 512;  // texture alignment
-    case 16:
-      return card.multiprocessors;
-    case 18:
-      return card.integrated;
-    case 17:
-    case 20:
-    case 32:
-    case 35:
-      return 0;  // time limit, compute mode, ECC, TCC
-    case 15:
-    case 19:
-    case 31:
-    case 41:
-    case 78:
-    case 79:
-    case 80:
-      return 1;  // overlap, mapping, concurrency, unified addresses, ...
-    case 33:
-      return device + 1;  // PCI bus
-    case 34:
-    case 50:
-      return 0;
-    case 36:
-      return 9000000;  // memory clock, kHz
-    case 37:
-      return 512;  // bits
-    case 38:
-      return static_cast<int>(card.l2);
-    case 39:
-      return card.threads_per_multiprocessor;
-    case 40:
-      return 2;  // copy engines
-    case 75:
-      return card.major;
-    case 76:
-      return card.minor;
-    case 81:
-      return static_cast<int>(card.shared_per_multiprocessor);
-    case 83:
-    case 88:
-    case 89:
-    case 100:
-    case 101:
-      return 0;  // managed and pageable memory
-    case 84:
-    case 85:
-    case 86:
-      return 0;
-    case 87:
-      return 64;  // single to double speed
-    case 90:
-    case 91:
-    case 95:
-    case 99:
-      return 1;  // preemption, registered pointers, cooperative launch, host registration
-    case 97:
-      return static_cast<int>(card.shared_per_block_optin);
-    case 102:
-      return 1;  // cuMemMap and its like
-    case 103:
-    case 104:
-    case 105:
-    case 128:
-      return 0;  // shareable handles
-    case 106:
-      return kBlocksPerMultiprocessor;
-    case 107:
-    case 110:
-    case 116:
-    case 117:
-    case 118:
-    case 119:
-      return 0;
-    case 108:
-    case 109:
-      return static_cast<int>(card.l2 / 2);
-    case 111:
-      return kReservedShared;
-    case 115:
-      return 1;  // memory pools
-    case 120:
-      return card.major >= 9;
-    case 121:
-    case 122:
-    case 123:
-    case 124:
-    case 125:
-    case 126:
-    case 127:
-    case 129:
-    case 130:
-    case 131:
-    case 132:
-      return 0;
-    default:
-      *error = not_implemented(("device attribute " + std::to_string(attribute)).c_str());
-      return 0;
-  }
+  const auto found = of_the_card.find(attribute);
+  if (found != of_the_card.end()) return found->second;
+  const auto same = kOfAllCards.find(attribute);
+  if (same != kOfAllCards.end()) return same->second;
+  *error = not_implemented(("device attribute " + std::to_string(attribute)).c_str());
+  return 0;
 }
 
 void fill_properties(const Card& card, int device, void* p) {

@@ -81,9 +81,9 @@ Error copy(const Transfer& asked, Direction direction, const StreamPtr& stream, 
   }
   Transfer t = asked;
   std::shared_ptr<std::vector<char>> keep;
-  const bool capturing = stream->capture != nullptr;
-  if (from.place == Place::kHost && asynchronous && !capturing && settings().latency_us) keep = staged(&t);
-  const bool wait = !capturing && (!asynchronous || to.place == Place::kHost) && route.copies != kD2d;
+  const bool recorded = capturing(stream);
+  if (from.place == Place::kHost && asynchronous && !recorded && settings().latency_us) keep = staged(&t);
+  const bool wait = !recorded && (!asynchronous || to.place == Place::kHost) && route.copies != kD2d;
   return submit(stream,
                 {Kind::kMemcpy, route.name,
                  [t, keep, route] {

@@ -9,10 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <vector>
 
+#include "arena.h"
 #include "card.h"
 
 namespace fakecard {
@@ -21,107 +19,6 @@ namespace {
 constexpr size_t kReserveFactor = 4;               // addresses for cuMemAddressReserve, as a multiple of the memory
 constexpr size_t kPoisonLimit = size_t(64) << 20;  // bytes; larger allocations stay sparse and zero
 constexpr int kPoison = 0xCB;                      // a float of this is -2.7e7: memory that was never written shows
-
-size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
-
-// Free and used pieces of an address range, merged again when they are given back
-class Pieces {
- public:
-  void add(size_t offset, size_t bytes) { free_[offset] = bytes; }
-  bool take(size_t bytes, size_t* offset) {
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
-      if (it->second < bytes) continue;
-      *offset = it->first;
-      const size_t left = it->second - bytes;
-      free_.erase(it);
-      if (left) free_[*offset + bytes] = left;
-      used_[*offset] = bytes;
-      used_bytes_ += bytes;
-      return true;
-    }
-    return false;
-  }
-  size_t give_back(size_t offset) {  // its size, 0 if there is no such piece
-    const auto it = used_.find(offset);
-    if (it == used_.end()) return 0;
-    const size_t bytes = it->second;
-    used_.erase(it);
-    used_bytes_ -= bytes;
-    auto next = free_.emplace(offset, bytes).first;
-    if (next != free_.begin()) {
-      const auto before = std::prev(next);
-      if (before->first + before->second == next->first) {
-        before->second += next->second;
-        free_.erase(next);
-        next = before;
-      }
-    }
-    const auto after = std::next(next);
-    if (after != free_.end() && next->first + next->second == after->first) {
-      next->second += after->second;
-      free_.erase(after);
-    }
-    return bytes;
-  }
-  // The used piece that holds `offset`
-  bool find(size_t offset, size_t* begin, size_t* bytes) const {
-    auto it = used_.upper_bound(offset);
-    if (it == used_.begin()) return false;
-    --it;
-    if (offset >= it->first + it->second) return false;
-    *begin = it->first;
-    *bytes = it->second;
-    return true;
-  }
-  size_t used_bytes() const { return used_bytes_; }
-
- private:
-  std::map<size_t, size_t> free_, used_;
-  size_t used_bytes_ = 0;
-};
-
-struct Region {
-  size_t begin, bytes;  // within the arena and the file
-  Pieces pieces;
-};
-struct Pinned {
-  size_t bytes;
-  int device;
-  bool registered;  // memory of the program, not ours
-};
-struct Chunk {
-  int device;
-  size_t offset, bytes;
-  bool mapped, released;
-};
-struct Mapping {
-  size_t bytes;
-  uint64_t handle;
-};
-
-struct Arena {
-  std::mutex lock;
-  char* base = nullptr;
-  ptrdiff_t distance = 0;  // from an address of a card to its twin
-  size_t bytes = 0;
-  int file = -1;
-  std::vector<Region> regions;
-  size_t reserve_begin = 0;
-  Pieces reserve;
-  std::map<size_t, Mapping> mappings;  // by offset in the arena
-  std::map<uint64_t, Chunk> chunks;
-  uint64_t next_chunk = 1;
-  std::map<char*, Pinned> pinned;
-};
-
-void* map_or_die(void* at, size_t bytes, int protection, int flags, int file, size_t offset) {
-  void* it = mmap(at, bytes, protection, flags, file, static_cast<off_t>(offset));
-  if (it == MAP_FAILED) {
-    perror("fakecard: mmap");
-    abort();
-  }
-  return it;
-}
 
 Arena* make_arena() {
   Arena& arena = *new Arena;
@@ -150,6 +47,18 @@ Arena* make_arena() {
 }
 
 std::atomic<Arena*> the_arena{nullptr};
+
+}  // namespace
+
+void* map_or_die(void* at, size_t bytes, int protection, int flags, int file, size_t offset) {
+  void* it = mmap(at, bytes, protection, flags, file, static_cast<off_t>(offset));
+  if (it == MAP_FAILED) {
+    perror("fakecard: mmap");
+    abort();
+  }
+  return it;
+}
+
 Arena& arena() {
   static Arena* const it = [] {
     the_arena = make_arena();
@@ -167,8 +76,6 @@ bool take(Arena& a, int device, size_t bytes, size_t* offset) {
   Pieces& pieces = a.regions[static_cast<size_t>(device)].pieces;
   return pieces.used_bytes() + bytes <= total_bytes(device) && pieces.take(bytes, offset);
 }
-
-}  // namespace
 
 bool in_arena(const void* pointer) {
   const Arena* a = the_arena;
@@ -300,95 +207,6 @@ Error unregister_host(void* pointer) {
   const auto it = a.pinned.find(static_cast<char*>(pointer));
   if (it == a.pinned.end() || !it->second.registered) return kNotRegistered;
   a.pinned.erase(it);
-  return kSuccess;
-}
-
-Error create_chunk(int device, size_t bytes, uint64_t* handle) {
-  if (!bytes || bytes % kLargePage) return kInvalidValue;
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  size_t offset;
-  if (!take(a, device, bytes, &offset)) return kOutOfMemory;
-  *handle = a.next_chunk++;
-  a.chunks[*handle] = {device, offset, bytes, false, false};
-  count(kAllocation);
-  return kSuccess;
-}
-
-namespace {
-// The memory goes when the handle was released and nothing maps it any more
-void forget_if_unused(Arena& a, uint64_t handle) {
-  const Chunk& chunk = a.chunks.at(handle);
-  if (chunk.mapped || !chunk.released) return;
-  a.regions[static_cast<size_t>(chunk.device)].pieces.give_back(chunk.offset);
-  drop_pages(a, chunk.offset, chunk.bytes);
-  a.chunks.erase(handle);
-  count(kFree);
-}
-}  // namespace
-
-Error release_chunk(uint64_t handle) {
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  const auto it = a.chunks.find(handle);
-  if (it == a.chunks.end() || it->second.released) return kInvalidValue;
-  it->second.released = true;
-  forget_if_unused(a, handle);
-  return kSuccess;
-}
-
-Error reserve_addresses(size_t bytes, void** pointer) {
-  if (!bytes || bytes % kLargePage) return kInvalidValue;
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  size_t offset;
-  if (!a.reserve.take(bytes, &offset)) return kOutOfMemory;
-  *pointer = a.base + offset;
-  return kSuccess;
-}
-
-Error free_addresses(void* pointer, size_t bytes) {
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  const size_t offset = static_cast<size_t>(static_cast<char*>(pointer) - a.base);
-  const auto mapped = a.mappings.lower_bound(offset);
-  if (mapped != a.mappings.end() && mapped->first < offset + bytes) return kInvalidValue;
-  return a.reserve.give_back(offset) ? kSuccess : kInvalidValue;
-}
-
-Error map_chunk(void* pointer, size_t bytes, size_t offset, uint64_t handle) {
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  const auto chunk = a.chunks.find(handle);
-  const size_t at = static_cast<size_t>(static_cast<char*>(pointer) - a.base);
-  size_t begin, reserved;
-  if (chunk == a.chunks.end() || offset || bytes != chunk->second.bytes || chunk->second.mapped ||
-      !a.reserve.find(at, &begin, &reserved) || at + bytes > begin + reserved)
-    return kInvalidValue;
-  const auto overlap = a.mappings.lower_bound(at);
-  if (overlap != a.mappings.end() && overlap->first < at + bytes) return kInvalidValue;
-  map_or_die(a.base + at + a.distance, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, a.file,
-             chunk->second.offset);
-  a.mappings[at] = {bytes, handle};
-  chunk->second.mapped = true;
-  return kSuccess;
-}
-
-Error unmap_chunk(void* pointer, size_t bytes) {
-  Arena& a = arena();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  const size_t begin = static_cast<size_t>(static_cast<char*>(pointer) - a.base);
-  for (size_t at = begin; at < begin + bytes;) {  // whole mappings only, as the driver wants it
-    const auto it = a.mappings.find(at);
-    if (it == a.mappings.end() || at + it->second.bytes > begin + bytes) return kInvalidValue;
-    at += it->second.bytes;
-    map_or_die(a.base + it->first + a.distance, it->second.bytes, PROT_NONE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    const uint64_t handle = it->second.handle;
-    a.mappings.erase(it);
-    a.chunks.at(handle).mapped = false;
-    forget_if_unused(a, handle);
-  }
   return kSuccess;
 }
 

@@ -4,7 +4,6 @@
 #include <map>
 #include <set>
 
-#include "capture.h"
 #include "memory.h"
 
 namespace fakecard {
@@ -65,7 +64,7 @@ bool is_pool(const Pool* pool) {
 
 Error allocate_in_order(Pool* pool, size_t bytes, const StreamPtr& stream, void** pointer) {
   if (!is_pool(pool) || pool->device != stream->device) return kInvalidValue;
-  if (stream->capture) return not_implemented("cudaMallocAsync in a captured stream");
+  if (capturing(stream)) return not_implemented("cudaMallocAsync in a captured stream");
   if (const Error error = allocate(pool->device, bytes, pointer)) return error;
   const std::lock_guard<std::mutex> guard(all().lock);
   if (*pointer) all().owned[*pointer] = {pool, bytes};
@@ -76,7 +75,7 @@ Error allocate_in_order(Pool* pool, size_t bytes, const StreamPtr& stream, void*
 
 Error free_in_order(void* pointer, const StreamPtr& stream) {
   if (!pointer) return kSuccess;
-  if (stream->capture) return not_implemented("cudaFreeAsync in a captured stream");
+  if (capturing(stream)) return not_implemented("cudaFreeAsync in a captured stream");
   Owned owned;
   {
     const std::lock_guard<std::mutex> guard(all().lock);

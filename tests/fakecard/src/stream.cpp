@@ -18,6 +18,7 @@ struct Streams {
   std::unordered_map<void*, EventPtr> events;
   std::unordered_map<int, StreamPtr> legacy;  // by device
   uint64_t next_id = 1;
+  size_t unfinished = 0;  // operations in all queues
 };
 Streams& all() {
   static Streams& it = *new Streams;
@@ -48,6 +49,7 @@ void work_off(StreamPtr stream) {
     lock.lock();
     stream->queue.pop_front();
     finish(operation.mark);
+    --all().unfinished;
     all().changed.notify_all();
   }
 }
@@ -65,13 +67,14 @@ std::vector<MarkPtr> before(const Stream& stream) {
   return marks;
 }
 
-bool idle(const Stream& stream) { return !pending(stream.last) && before(stream).empty(); }
+bool idle(const Stream& stream) { return !all().unfinished || (!pending(stream.last) && before(stream).empty()); }
 
 void enqueue(const StreamPtr& stream, std::function<Error()> run, std::vector<MarkPtr> after, MarkPtr mark) {
   for (MarkPtr& it : before(*stream)) after.push_back(std::move(it));
   const auto latency = run ? std::chrono::microseconds(settings().latency_us) : std::chrono::microseconds(0);
   stream->queue.push_back({std::move(run), std::move(after), Clock::now() + latency, mark});
   stream->last = std::move(mark);
+  ++all().unfinished;
   if (!stream->has_worker) {
     stream->has_worker = true;
     std::thread(work_off, stream).detach();
@@ -181,6 +184,11 @@ Error submit(const StreamPtr& stream, Work work, bool wait) {
   wait_for(lock, {mark});
   lock.unlock();
   return poisoned(stream->device);
+}
+
+bool capturing(const StreamPtr& stream) {
+  const Lock lock(all().lock);
+  return stream->capture != nullptr;
 }
 
 Error wait_for_stream(const StreamPtr& stream) {

@@ -79,6 +79,7 @@ Error find_event(void* handle, EventPtr* event);
 
 // Runs `work` at its turn, or records it where the stream is captured. `wait`: returns when it has run
 Error submit(const StreamPtr& stream, Work work, bool wait = false);
+bool capturing(const StreamPtr& stream);
 Error wait_for_stream(const StreamPtr& stream);
 Error wait_for_device(int device);
 Error query_stream(const StreamPtr& stream);

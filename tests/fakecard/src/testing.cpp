@@ -3,6 +3,7 @@
 
 #include "capture.h"
 #include "card.h"
+#include "image.h"
 
 using namespace fakecard;
 
@@ -32,4 +33,25 @@ FAKECARD_API void fakecard_set(const char* name, long value) {
     settings().memory_limit = static_cast<size_t>(value);
   else
     throw std::invalid_argument("fakecard: no setting is named " + which);
+}
+
+// "sm_75 compute_90", or "error: " and why
+FAKECARD_API const char* fakecard_images(const void* fatbin, size_t bytes) {
+  static thread_local std::string text;
+  std::vector<Image> images;
+  std::string why;
+  text = parse_fatbin(fatbin, bytes, &images, &why) ? list(images) : "error: " + why;
+  return text.c_str();
+}
+
+// The one that a card of this capability runs, or nothing
+FAKECARD_API const char* fakecard_chosen(const void* fatbin, size_t bytes, int major, int minor) {
+  static thread_local std::string text;
+  std::vector<Image> images;
+  Card card;
+  card.major = major;
+  card.minor = minor;
+  const Image* image = parse_fatbin(fatbin, bytes, &images, &text) ? choose(images, card) : nullptr;
+  text = image ? list({*image}) : "";
+  return text.c_str();
 }
