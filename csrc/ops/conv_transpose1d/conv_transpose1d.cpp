@@ -1,7 +1,6 @@
 // compat_conv_transpose1d: schema, checks, meta, autograd, autocast, every registration. It computes in conv_transpose1d_cpu.cpp.
 #include "ops/conv_transpose1d/conv_transpose1d.h"
 
-#include "common/cpu.h"
 #include "common/layout.h"
 
 namespace blackwell_compat {
@@ -56,8 +55,9 @@ Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Int
                                        parse_activation(view(act), slope)};
   const Tensor y = conv_transpose1d_cpu(input, weight, bias, options);
   if (y.defined()) return y;
-  // ATen rounds after each tap in a half precision that the CPU does not compute in
-  const auto type = compute_dtype(input.scalar_type()).value_or(input.scalar_type());
+  // In half precision ATen may round after each tap
+  const bool half = input.scalar_type() == at::kHalf || input.scalar_type() == at::kBFloat16;
+  const auto type = half ? at::kFloat : input.scalar_type();
   const Tensor z = composite(input.to(type), weight.to(type), bias ? OptTensor(bias->to(type)) : bias, stride, padding,
                              output_padding, std::move(groups), dilation, pre, pre_slope, act, slope)
                        .to(input.scalar_type());
