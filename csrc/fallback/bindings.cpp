@@ -7,6 +7,7 @@
 #include "fallback/counters.h"
 #include "fallback/registry.h"
 #include "fallback/shadow.h"
+#include "fallback/widened.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -29,7 +30,10 @@ py::dict counts_by_name() {
 }
 
 void invalidate(const at::Tensor& tensor) {
-  if (tensor.defined() && tensor.has_storage()) drop_shadow(tensor.storage().unsafeGetStorageImpl());
+  if (!tensor.defined() || !tensor.has_storage()) return;
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  if (const c10::Storage host = find_shadow(storage)) forget_widened(host.unsafeGetStorageImpl());
+  drop_shadow(storage);
 }
 
 }  // namespace

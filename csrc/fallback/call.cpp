@@ -9,6 +9,7 @@
 
 #include "fallback/counters.h"
 #include "fallback/shadow.h"
+#include "fallback/widened.h"
 #include "runtime/copy.h"
 
 namespace blackwell_compat::fallback {
@@ -66,14 +67,16 @@ Call::~Call() {
   if (written_back_) return;
   // The op threw: its shadows may hold half a result that the device does not
   for (const Bound& bound : bound_) {
-    if (bound.written) drop_shadow(storage_of(bound.device));
+    if (!bound.written) continue;
+    drop_shadow(storage_of(bound.device));
+    if (bound.host.defined()) forget_widened(storage_of(bound.host));
   }
 }
 
 void Call::bind(const Tensor& tensor, ArgumentFacts facts) {
   if (!tensor.defined()) return;
   if (!tensor.is_cuda()) {
-    if (tensor.is_cpu() && tensor.dim() > 0) of_host_ = tensor;
+    if (tensor.is_cpu()) of_host_.push_back(tensor);
     return;
   }
   TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == c10::kStrided && tensor.has_storage() && !tensor.is_quantized(), op_,
@@ -133,7 +136,8 @@ void Call::bring(bool mixes_devices) {
     TORCH_CHECK(here == first || bound.device.dim() == 0,
                 "Expected all tensors to be on the same device, but found at least two ", "devices, ", first, " and ", here,
                 "! (when calling ", op_, ")");
-    TORCH_CHECK(!of_host_.defined(), "Expected all tensors to be on the same device, but found at least two devices, ", here,
+    const bool alone = std::all_of(of_host_.begin(), of_host_.end(), [](const Tensor& t) { return t.dim() == 0; });
+    TORCH_CHECK(alone, "Expected all tensors to be on the same device, but found at least two devices, ", here,
                 " and cpu! (when calling ", op_, ")");
   }
   for (Span& span : spans_) bring(span);
@@ -199,6 +203,7 @@ void Call::write_back() {
   }
   for (const Span& span : spans_) {
     if (span.dirty_end <= span.dirty_begin) continue;
+    forget_widened(span.host.unsafeGetStorageImpl());
     const char* from = static_cast<const char*>(span.host.data()) + (span.dirty_begin - span.begin);
     upload(address(span.storage) + span.dirty_begin, from, span.dirty_end - span.dirty_begin, span.storage->device());
   }
@@ -225,6 +230,9 @@ Tensor Call::device(const Tensor& result) {
   for (const Bound& bound : bound_) {
     if (bound.host.unsafeGetTensorImpl() == result.unsafeGetTensorImpl()) return bound.device;
   }
+  for (const Tensor& argument : of_host_) {
+    if (argument.unsafeGetTensorImpl() == result.unsafeGetTensorImpl()) return result;
+  }
   if (result.is_sparse() || result.is_sparse_csr()) return result.to(device());
   TORCH_CHECK_NOT_IMPLEMENTED(result.layout() == c10::kStrided && result.has_storage() && !result.is_quantized(), op_,
                               ": the result is ", result.layout(), result.is_quantized() ? " and quantized" : "",
@@ -241,8 +249,10 @@ Tensor Call::device(const Tensor& result) {
     if (host == storage_of(result)) return like_over(on_device, c10::DispatchKey::CUDA, result, 0);
   }
   Tensor source = result;
-  // A small view of something large that was made on the way
-  if (storage_of(source)->nbytes() > 2 * source.nbytes() + 4096) source = source.clone(at::MemoryFormat::Preserve);
+  const bool borrowed = std::any_of(of_host_.begin(), of_host_.end(),
+                                    [&](const Tensor& t) { return t.has_storage() && storage_of(t) == storage_of(result); });
+  // A part of an argument on the host, or a small view of something large that was made on the way
+  if (borrowed || storage_of(source)->nbytes() > 2 * source.nbytes() + 4096) source = source.clone(at::MemoryFormat::Preserve);
   const c10::Storage& host = source.storage();
   const auto bytes = static_cast<int64_t>(host.nbytes());
   const c10::Storage on_device = at::empty({bytes}, at::TensorOptions(at::kByte).device(device())).storage();

@@ -63,7 +63,7 @@ class Call {
   c10::SmallVector<Span, 8> spans_;
   c10::SmallVector<std::pair<c10::StorageImpl*, c10::Storage>, 4> made_;  // host storages of results and their device storages
   std::optional<c10::Device> asked_;
-  at::Tensor of_host_;  // a tensor of the CPU with dimensions, among the arguments
+  c10::SmallVector<at::Tensor, 2> of_host_;  // arguments that are tensors of the CPU
   bool written_back_ = false;
 };
 

@@ -7,6 +7,7 @@
 
 #include "common/cpu.h"
 #include "fallback/values.h"
+#include "fallback/widened.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -52,8 +53,9 @@ class Detour {
  private:
   Tensor widen(const Tensor& tensor, bool written) {
     if (!is_half(tensor)) return tensor;
+    if (!written) return widened(tensor);
     Tensor computed = tensor.to(wide(tensor.scalar_type()));
-    if (written) written_.emplace_back(tensor, computed);
+    written_.emplace_back(tensor, computed);
     return computed;
   }
 

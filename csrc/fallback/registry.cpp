@@ -14,6 +14,7 @@
 #include "fallback/own_ops.h"
 #include "fallback/shadow.h"
 #include "fallback/sparse.h"
+#include "fallback/widened.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -63,6 +64,7 @@ class Registry {
     while (!libraries_.empty()) libraries_.pop_back();
     coverage_.clear();
     drop_shadows();
+    forget_all_widened();
   }
 
   bool installed() {

@@ -350,6 +350,22 @@ def test_half_precision(dtype):
     assert_no_launch()
 
 
+def test_weights_in_half_precision_may_change():
+    """Their float32 copies are kept from the second call on."""
+    torch.manual_seed(0)
+    x, w = torch.randn(8, 96), torch.randn(96, 96)
+    on_card, weight = x.to(CARD, torch.float16), w.to(CARD, torch.float16)
+    first = [F.linear(on_card, weight).cpu() for _ in range(4)]
+    assert all(torch.equal(y, first[0]) for y in first)
+    weight.mul_(2)
+    assert torch.equal(F.linear(on_card, weight).cpu(), 2 * first[0])
+    weight[3:5, :].zero_()
+    assert torch.equal(F.linear(on_card, weight).cpu()[:, 3:5], torch.zeros(8, 2, dtype=torch.float16))
+    weight.copy_(w.half())
+    assert torch.equal(F.linear(on_card, weight).cpu(), first[0])
+    assert torch.equal(F.linear(on_card, weight.t()).cpu(), F.linear(on_card, weight.t().contiguous()).cpu())
+
+
 def test_autocast():
     m = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 2)).to(CARD)
     with torch.autocast("cuda", dtype=torch.float16):
@@ -359,7 +375,7 @@ def test_autocast():
     assert_no_launch()
 
 
-def test_copies_between_host_and_card():
+def test_copies_between_host_and_card(fallback):
     x = values(50, 7)
     pinned = x.pin_memory()
     on_card = pinned.to(CARD, non_blocking=True)
@@ -371,9 +387,12 @@ def test_copies_between_host_and_card():
     assert torch.equal(x.to(CARD).to(torch.float64).t()[::2].cpu(), x.double().t()[::2])
     assert torch.equal(x.to(CARD)[:, 3].contiguous().cpu(), x[:, 3])
     assert x.to(CARD)[3, 2].item() == x[3, 2].item()
-    host = torch.zeros(7, 50)
-    host.copy_(x.to(CARD).t())
-    assert torch.equal(host, x.t())
+    host, made = torch.zeros(7, 50), x.to(CARD) + 1
+    fallback.reset_fallbacks()
+    assert host.copy_(made.t()) is host
+    assert torch.equal(host, x.t() + 1)
+    assert fallback.fallbacks().totals.to_device == 0
+    assert fallback.fallbacks().totals.to_host == 0
 
 
 def test_dlpack_pickle_and_deepcopy(tmp_path):
