@@ -225,6 +225,16 @@ def test_gradients(rows, bias_size):
     assert torch.autograd.gradgradcheck(f, args, fast_mode=True)
 
 
+@pytest.mark.parametrize("rows", [(4,), (2, 2), (), (0,), (2, 0)], ids=str)
+@pytest.mark.parametrize(("k", "n"), [(0, 3), (5, 0), (0, 0), (5, 3)], ids=str)
+def test_gradients_without_elements(k, n, rows):
+    ours, theirs = ([a.requires_grad_() for a in make(rows, k, n)] for _ in range(2))
+    compat_linear(*ours).sum().backward()
+    F.linear(*theirs).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
 @pytest.mark.parametrize("needed", [0, 1, 2], ids=["input", "weight", "bias"])
 def test_gradient_of_one_argument(needed):
     args = list(make((4,), 5, 3))

@@ -46,10 +46,12 @@ Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, St
 // dx = g W, dW = g^T x, db = the sum of g over rows
 Grads backward_aten(const Tensor& grad, const Tensor& input, const Tensor& weight, std::array<bool, 3> mask) {
   const auto n = weight.sym_size(0), k = weight.sym_size(1);
-  const Tensor rows = grad.reshape_symint({-1, n});
+  c10::SymInt m = 1;  // the number of rows; -1 would say nothing where n or k is 0
+  for (const c10::SymInt& size : input.sym_sizes().slice(0, input.dim() - 1)) m = m * size;
+  const Tensor rows = grad.reshape_symint({m, n});
   Grads grads;
   if (mask[0]) std::get<0>(grads) = at::matmul(grad, weight);
-  if (mask[1]) std::get<1>(grads) = at::mm(rows.t(), input.reshape_symint({-1, k}));
+  if (mask[1]) std::get<1>(grads) = at::mm(rows.t(), input.reshape_symint({m, k}));
   if (mask[2]) std::get<2>(grads) = rows.sum(0);
   return grads;
 }
