@@ -210,6 +210,31 @@ def test_host_copies_are_bounded(silent):
             bc.set_host_cache(default)
 
 
+def test_many_sentences_of_any_length_do_not_grow(silent):
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    from blackwell_compat import _C
+
+    with bc.enabled():
+        default = _C.fallback_host_limit()
+        bc.set_host_cache(16 << 20)
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Embedding(50, 64), torch.nn.Linear(64, 256), torch.nn.GELU()).to(CARD)
+        lengths = torch.randint(1, 200, (1500,)).tolist()
+        try:
+            with torch.inference_mode():
+                for i, length in enumerate(lengths):
+                    model(torch.zeros(1, length, dtype=torch.long).to(CARD))
+                    if i == 500:
+                        before = resident()
+                    assert i % 100 or _C.fallback_host_bytes() <= 16 << 20
+            assert resident() - before < 32 << 20
+        finally:
+            bc.set_host_cache(default)
+
+
 def test_invalidate_after_a_foreign_write(silent):
     import ctypes
 
