@@ -180,7 +180,7 @@ def test_disable_waits_for_nobody(silent):
         bc.disable()
 
 
-def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent):
+def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent, monkeypatch, capfd):
     library = torch.library.Library("elsewhere", "DEF")
     library.define("twice(Tensor x) -> Tensor")
     library.impl("twice", lambda x: x * 2, "CPU")
@@ -188,6 +188,16 @@ def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent):
         fakecard.reset()  # enable() launched a kernel to see it fail
         assert torch.equal(torch.ops.elsewhere.twice(values(3).to(CARD)).cpu(), values(3) * 2)
         assert_no_launch()
+    monkeypatch.setenv("BLACKWELL_COMPAT_FALLBACK", "warn")
+    with bc.enabled():
+        x = values(3).to(CARD)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.ops.elsewhere.twice(x)
+            torch.ops.elsewhere.twice(x)
+        # Older torch prints the warnings of such ops, newer hands them to Python
+        told = capfd.readouterr().err + "".join(str(warning.message) for warning in caught)
+        assert told.count("elsewhere::twice runs on the CPU") == 1
 
 
 def test_host_copies_are_bounded(silent):
