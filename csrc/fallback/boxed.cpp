@@ -3,6 +3,9 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <mutex>
+#include <unordered_map>
+
 #include "fallback/call.h"
 #include "fallback/counters.h"
 #include "fallback/generator.h"
@@ -78,8 +81,14 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
 }
 
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  BoxedKernel kernel(op);
-  kernel(op, keys, stack);
+  static std::mutex mutex;
+  static auto* const kernels = new std::unordered_map<c10::OperatorName, BoxedKernel>;  // never destroyed: used until exit
+  BoxedKernel* kernel = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    kernel = &kernels->try_emplace(op.operator_name(), OpFacts(op)).first->second;
+  }
+  (*kernel)(op, keys, stack);
 }
 
 }  // namespace blackwell_compat::fallback

@@ -16,8 +16,10 @@ void set_notice(Notice notice);
 
 class BoxedKernel : public c10::OperatorKernel {
  public:
-  // Of an op that this kernel is about to override.
+  // Overrides the kernel that the op has now.
   explicit BoxedKernel(const c10::OperatorHandle& op) : facts_(op), original_(op) {}
+  // For an op that has none.
+  explicit BoxedKernel(OpFacts facts) : facts_(std::move(facts)) {}
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:

@@ -13,9 +13,10 @@
 
 namespace blackwell_compat::fallback {
 
-// The kernel of an op at the CUDA key as it is at construction.
+// The kernel of an op at the CUDA key as it is at construction, or none.
 class Original {
  public:
+  Original() = default;
   explicit Original(const c10::OperatorHandle& op);
   void call(const c10::OperatorHandle& op, torch::jit::Stack* stack) const;
   bool there() const;

@@ -47,12 +47,12 @@ class Registry {
     if (!libraries_.empty()) return;
     set_cards_with_kernels(cards_with_kernels);
     const NoWarnings quiet;
-    add_cpu_kernels(library("aten", c10::DispatchKey::CPU));
-    add_own_ops(library("aten", c10::DispatchKey::CUDA));
-    for (const auto& name : wanted()) add(name);
-    add_sparse(c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU);
-    add_sparse(c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU);
-    library("_", c10::DispatchKey::CUDA).fallback(torch::CppFunction::makeFromBoxedFunction<&boxed_any>());
+    try {
+      add_all();
+    } catch (...) {
+      clear();
+      throw;
+    }
   }
 
   void uninstall() {
@@ -60,9 +60,7 @@ class Registry {
     TORCH_CHECK(calls_in_flight() == 0, "disable: another thread is inside an op on the card; wait for it (join the thread) and ",
                 "call disable() again");
     const NoWarnings quiet;
-    // The latest first, as the dispatcher stacks them
-    while (!libraries_.empty()) libraries_.pop_back();
-    coverage_.clear();
+    clear();
     drop_shadows();
     forget_all_widened();
   }
@@ -83,6 +81,21 @@ class Registry {
     c10::DispatchKey key;
     std::unique_ptr<torch::Library> library;
   };
+
+  void add_all() {
+    add_cpu_kernels(library("aten", c10::DispatchKey::CPU));
+    add_own_ops(library("aten", c10::DispatchKey::CUDA));
+    for (const auto& name : wanted()) add(name);
+    add_sparse(c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU);
+    add_sparse(c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU);
+    library("_", c10::DispatchKey::CUDA).fallback(torch::CppFunction::makeFromBoxedFunction<&boxed_any>());
+  }
+
+  void clear() {
+    // The latest first, as the dispatcher stacks them
+    while (!libraries_.empty()) libraries_.pop_back();
+    coverage_.clear();
+  }
 
   torch::Library& library(const std::string& space, c10::DispatchKey key) {
     for (const Owned& owned : libraries_) {

@@ -180,7 +180,7 @@ def test_disable_waits_for_nobody(silent):
         bc.disable()
 
 
-def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent):
+def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent, monkeypatch, capfd):
     library = torch.library.Library("elsewhere", "DEF")
     library.define("twice(Tensor x) -> Tensor")
     library.impl("twice", lambda x: x * 2, "CPU")
@@ -188,6 +188,16 @@ def test_ops_of_other_libraries_with_a_cpu_kernel_run(silent):
         fakecard.reset()  # enable() launched a kernel to see it fail
         assert torch.equal(torch.ops.elsewhere.twice(values(3).to(CARD)).cpu(), values(3) * 2)
         assert_no_launch()
+    monkeypatch.setenv("BLACKWELL_COMPAT_FALLBACK", "warn")
+    with bc.enabled():
+        x = values(3).to(CARD)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.ops.elsewhere.twice(x)
+            torch.ops.elsewhere.twice(x)
+        # Older torch prints the warnings of such ops, newer hands them to Python
+        told = capfd.readouterr().err + "".join(str(warning.message) for warning in caught)
+        assert told.count("elsewhere::twice runs on the CPU") == 1
 
 
 def test_host_copies_are_bounded(silent):
@@ -206,6 +216,31 @@ def test_host_copies_are_bounded(silent):
             x = values(100).to(CARD)
             assert torch.equal(((x + 1) * x).cpu(), (values(100) + 1) * values(100))
             assert _C.fallback_host_bytes() == 0
+        finally:
+            bc.set_host_cache(default)
+
+
+def test_many_sentences_of_any_length_do_not_grow(silent):
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    from blackwell_compat import _C
+
+    with bc.enabled():
+        default = _C.fallback_host_limit()
+        bc.set_host_cache(16 << 20)
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Embedding(50, 64), torch.nn.Linear(64, 256), torch.nn.GELU()).to(CARD)
+        lengths = torch.randint(1, 200, (1500,)).tolist()
+        try:
+            with torch.inference_mode():
+                for i, length in enumerate(lengths):
+                    model(torch.zeros(1, length, dtype=torch.long).to(CARD))
+                    if i == 500:
+                        before = resident()
+                    assert i % 100 or _C.fallback_host_bytes() <= 16 << 20
+            assert resident() - before < 32 << 20
         finally:
             bc.set_host_cache(default)
 

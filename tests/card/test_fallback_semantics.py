@@ -2,6 +2,7 @@
 
 import math
 
+import fakecard
 import pytest
 import torch
 from on_card import CARD, assert_no_launch, assert_same_on_card, same, values
@@ -254,6 +255,16 @@ ROUNDED = [attention, cells, recurrent]  # the card takes composites and fused c
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_equals_the_cpu(case):
     assert_same_on_card(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_equals_the_cpu_when_the_card_is_late(case):
+    """Work of a stream starts 3 ms after it was asked for: what does not wait for it reads old bytes."""
+    fakecard.change(latency_ms=3)
+    try:
+        assert_same_on_card(case)
+    finally:
+        fakecard.change(latency_ms=0)
 
 
 @pytest.mark.parametrize("case", ROUNDED, ids=lambda case: case.__name__)

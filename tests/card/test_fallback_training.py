@@ -84,6 +84,15 @@ def test_checkpointing():
     assert losses(CARD, make, 6, checkpointed=True) == losses(CARD, make, 6)
 
 
+def test_workers_of_a_data_loader():
+    ids = torch.arange(12)
+    for start in ("fork", "spawn"):
+        loader = torch.utils.data.DataLoader(
+            ids, batch_size=4, num_workers=1, pin_memory=True, multiprocessing_context=start
+        )
+        assert [(batch.to(CARD, non_blocking=True) * 2).sum().item() for batch in loader] == [12, 44, 76]
+
+
 def test_grad_scaler():
     make = optimizers()["adamw"]
     scaled = losses(CARD, make, 20, scaler=torch.cuda.amp.GradScaler(init_scale=1024.0))
