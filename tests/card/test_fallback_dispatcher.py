@@ -285,6 +285,39 @@ def test_backward_threads_and_others():
     assert "all done" in done.stdout
 
 
+TWO = """
+import torch, blackwell_compat as bc
+bc.enable()
+x = torch.arange(6.0)
+first, second = x.to("cuda:0"), x.to("cuda:1")
+assert (first * 2).device.index == 0 and (second * 3).device.index == 1
+assert torch.equal((second * 3).cpu(), x * 3)
+assert torch.equal((first * 2).to("cuda:1").cpu(), x * 2)
+assert torch.equal(first.view(2, 3).t().to("cuda:1").cpu(), x.view(2, 3).t())
+second.copy_(first.flip(0))
+assert torch.equal((second + 1).cpu(), x.flip(0) + 1)
+with torch.cuda.device(1):
+    assert torch.rand(3, device="cuda").device.index == 1
+torch.cuda.manual_seed_all(5)
+assert torch.equal(torch.rand(3, device="cuda:0").cpu(), torch.rand(3, device="cuda:1").cpu())
+try:
+    first + second
+except RuntimeError as error:
+    assert "cuda:0 and cuda:1" in str(error), error
+else:
+    raise AssertionError("tensors of two cards were added")
+assert torch.equal((first + second.sum()).cpu(), x + 15)
+print("two")
+"""
+
+
+def test_two_cards():
+    (here,) = (name for name, card in fakecard.cards.items() if card["name"] == torch.cuda.get_device_name())
+    done = fakecard.run(TWO, [here, here])
+    assert done.returncode == 0, done.stderr
+    assert "two" in done.stdout
+
+
 MIXED = """
 import torch, fakecard, blackwell_compat as bc
 import blackwell_compat.fallback
