@@ -65,6 +65,7 @@ struct Entry {
 struct StorageEntry {
   c10::weak_intrusive_ptr<c10::StorageImpl> storage;  // holds the address: it is not used again while this lives
   std::vector<Entry> entries;
+  uint32_t writes = 0;        // that note_write told of; counts as a part of the version
   int changes = 0;            // how often the values were new
   uint32_t last_version = 0;  // of the last call on a volatile weight
 };
@@ -75,13 +76,14 @@ class PackCache {
     const Layout layout(weight, kind);
     // Inference tensors have no version; there the values tell
     const bool counted = weight.unsafeGetTensorImpl()->version_counter().enabled();
-    const uint32_t version = counted ? weight._version() : 0;
+    uint32_t version = counted ? weight._version() : 0;
     const Fingerprint values = fingerprint(weight);
     auto* key = weight.storage().unsafeGetStorageImpl();
     {
       std::lock_guard<std::mutex> lock(mutex_);
       StorageEntry* storage = find(key);
       if (storage != nullptr) {
+        version += storage->writes;
         for (auto entry = storage->entries.begin(); entry != storage->entries.end(); ++entry) {
           if (!(entry->layout == layout)) continue;
           if (entry->version == version && entry->values == values) {
@@ -113,7 +115,7 @@ class PackCache {
     std::lock_guard<std::mutex> lock(mutex_);
     StorageEntry* storage = find(key);
     if (storage == nullptr) {
-      storage = &storages_.emplace(key, StorageEntry{weight.storage().getWeakStorageImpl(), {}, 0, 0}).first->second;
+      storage = &storages_.emplace(key, StorageEntry{weight.storage().getWeakStorageImpl(), {}, 0, 0, 0}).first->second;
     }
     for (const Entry& entry : storage->entries) {  // another thread was faster
       if (entry.layout == layout && entry.version == version && entry.values == values) return entry.packed;
@@ -127,6 +129,11 @@ class PackCache {
     stats_.bytes += nbytes;
     storage->entries.push_back({layout, version, values, packed, nbytes});
     return packed;
+  }
+
+  void note_write(const c10::StorageImpl* storage) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (StorageEntry* known = find(const_cast<c10::StorageImpl*>(storage))) ++known->writes;
   }
 
   PackStats stats() {
@@ -194,6 +201,7 @@ std::shared_ptr<const Packed> packed_weight(const at::Tensor& weight, const Pack
   return cache().get(weight, kind, make);
 }
 
+void note_write(const c10::StorageImpl* storage) { cache().note_write(storage); }
 PackStats pack_stats() { return cache().stats(); }
 void clear_packs() { cache().clear(); }
 

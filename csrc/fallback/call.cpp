@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/pack_cache.h"
 #include "fallback/counters.h"
 #include "fallback/shadow.h"
 #include "fallback/widened.h"
@@ -59,6 +60,12 @@ void upload(void* to, const void* from, int64_t bytes, c10::Device device) {
   count_to_device(bytes);
 }
 
+// Copies in other forms of what was just written.
+void forget_made_of(const c10::StorageImpl* host) {
+  forget_widened(host);
+  note_write(host);
+}
+
 }  // namespace
 
 char* address(const c10::StorageImpl* storage) { return static_cast<char*>(storage->data_ptr().get()); }
@@ -69,7 +76,7 @@ Call::~Call() {
   for (const Bound& bound : bound_) {
     if (!bound.written) continue;
     drop_shadow(storage_of(bound.device));
-    if (bound.host.defined()) forget_widened(storage_of(bound.host));
+    if (bound.host.defined()) forget_made_of(storage_of(bound.host));
   }
 }
 
@@ -77,6 +84,7 @@ void Call::bind(const Tensor& tensor, ArgumentFacts facts) {
   if (!tensor.defined()) return;
   if (!tensor.is_cuda()) {
     if (tensor.is_cpu()) of_host_.push_back(tensor);
+    if (tensor.is_cpu() && tensor.dim() > 0 && !facts.host_too) stranger_ = true;
     return;
   }
   TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == c10::kStrided && tensor.has_storage() && !tensor.is_quantized(), op_,
@@ -136,8 +144,7 @@ void Call::bring(bool mixes_devices) {
     TORCH_CHECK(here == first || bound.device.dim() == 0,
                 "Expected all tensors to be on the same device, but found at least two ", "devices, ", first, " and ", here,
                 "! (when calling ", op_, ")");
-    const bool alone = std::all_of(of_host_.begin(), of_host_.end(), [](const Tensor& t) { return t.dim() == 0; });
-    TORCH_CHECK(alone, "Expected all tensors to be on the same device, but found at least two devices, ", here,
+    TORCH_CHECK(!stranger_, "Expected all tensors to be on the same device, but found at least two devices, ", here,
                 " and cpu! (when calling ", op_, ")");
   }
   for (Span& span : spans_) bring(span);
@@ -203,7 +210,7 @@ void Call::write_back() {
   }
   for (const Span& span : spans_) {
     if (span.dirty_end <= span.dirty_begin) continue;
-    forget_widened(span.host.unsafeGetStorageImpl());
+    forget_made_of(span.host.unsafeGetStorageImpl());
     const char* from = static_cast<const char*>(span.host.data()) + (span.dirty_begin - span.begin);
     upload(address(span.storage) + span.dirty_begin, from, span.dirty_end - span.dirty_begin, span.storage->device());
   }

@@ -64,6 +64,7 @@ class Call {
   c10::SmallVector<std::pair<c10::StorageImpl*, c10::Storage>, 4> made_;  // host storages of results and their device storages
   std::optional<c10::Device> asked_;
   c10::SmallVector<at::Tensor, 2> of_host_;  // arguments that are tensors of the CPU
+  bool stranger_ = false;                    // one of them, with dimensions, has no business beside tensors of a card
   bool written_back_ = false;
 };
 

@@ -70,6 +70,13 @@ const Names& device_mixers() {
   return names;
 }
 
+// Layers, whose weight and bias may have been released from the card to the host (patch_model, keep_on_device).
+const Names& layers() {
+  static const Names names{"blackwell_compat::compat_linear", "blackwell_compat::compat_conv1d",
+                           "blackwell_compat::compat_conv_transpose1d"};
+  return names;
+}
+
 // By overload, since other overloads of the same op compute.
 const Names& kept() {
   static const Names names{"aten::empty.memory_format",
@@ -121,6 +128,7 @@ OpFacts::OpFacts(const c10::OperatorHandle& op)
     arguments[i].written = alias && alias->isWrite();
     arguments[i].overwritten =
         arguments[i].written && (all[i].is_out() || (i == 0 && overwriters().count(op.operator_name().name) > 0));
+    arguments[i].host_too = i > 0 && layers().count(name) > 0;
     if (all[i].name() == "dtype") dtype_argument = static_cast<int>(i);
     if (all[i].name() == "generator") generator_argument = static_cast<int>(i);
   }

@@ -10,6 +10,7 @@ namespace blackwell_compat::fallback {
 struct ArgumentFacts {
   bool written = false;      // by the schema, or although the schema does not say so
   bool overwritten = false;  // as a whole, without being read
+  bool host_too = false;     // may be a tensor of the CPU beside others of a card
 };
 
 struct OpFacts {

@@ -21,8 +21,9 @@ from blackwell_compat import _C
 
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
+_lacking: list[int] = []  # the cards that it was enabled for
 _switches: list[tuple[Callable[[bool], Any], bool]] = []  # what to call with what, to undo enable's switches
-_NO_KERNEL = "no kernel image is available"
+NO_KERNEL = "no kernel image is available"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def lacks_kernels(device: int) -> bool:
         with torch.cuda.device(device):
             return bool((torch.ones(2, device="cuda") * 3).sum().item() != 6)
     except RuntimeError as error:
-        if _NO_KERNEL in str(error):
+        if NO_KERNEL in str(error):
             return True
         raise
 
@@ -165,6 +166,7 @@ def enable(device: int | str | torch.device | None = None) -> None:
         _steer_to_composites()
         try:
             _C.fallback_install(working)
+            _lacking[:] = lacking
         except BaseException:
             _restore_switches()
             raise
@@ -185,12 +187,20 @@ def disable() -> None:
     with _lock:
         if _C.fallback_installed():
             _C.fallback_uninstall()
+            _lacking.clear()
             _restore_switches()
 
 
 def is_enabled() -> bool:
     """Whether the fallback is in the dispatcher."""
     return bool(_C.fallback_installed())
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the fallback is in the dispatcher because this card needs it."""
+    if device.type != "cuda" or not _lacking:
+        return False
+    return (torch.cuda.current_device() if device.index is None else device.index) in _lacking
 
 
 @contextmanager

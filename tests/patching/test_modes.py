@@ -14,7 +14,7 @@ import threading
 import blackwell_compat as bc
 import pytest
 import torch
-from blackwell_compat.patching import modes, moving, patch, rules
+from blackwell_compat.patching import modes, moving, patch, probe, rules
 from patching_models import Mixed, Vocoder, close, mixed_input, snapshot
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -83,12 +83,14 @@ def test_no_module(what):
         pass
 
 
-@pytest.mark.parametrize("options", [{"mode": "kernel"}, {"mode": "hybrid"}], ids=str)
-def test_what_this_version_has_not(options):
+@pytest.mark.parametrize(
+    ("mode", "message"), [("kernel", "this version has no CUDA kernels"), ("hybrid", "the model is on the CPU")]
+)
+def test_what_cannot_be_had(mode, message):
     model = Mixed()
     before = snapshot(model)
-    with pytest.raises(bc.NotAvailable, match="this version"):
-        bc.patch_model(model, **options)
+    with pytest.raises(bc.NotAvailable, match=message):
+        bc.patch_model(model, mode)
     assert snapshot(model) == before
     assert issubclass(bc.NotAvailable, RuntimeError)
 
@@ -107,25 +109,25 @@ def test_a_model_on_the_cpu_runs_ours_in_every_mode(mode):
 
 
 def test_probe_of_what_works_and_of_what_does_not(monkeypatch):
-    assert modes.probe("cpu") == {}
-    failed = modes.probe("cuda")  # torch without CUDA, or no card
+    assert probe.probe("cpu") == {}
+    failed = probe.probe("cuda")  # torch without CUDA, or no card
     if torch.cuda.is_available():
         return
     assert list(failed) == ["fill and add", "linear", "conv1d", "stft"]
     assert all("\n" not in why and why for why in failed.values())
-    real = modes.PROBES["linear"]
+    real = probe.PROBES["linear"]
     calls = []
 
     def wrong(device):
         calls.append(device)
         return real(device) + (1 if len(calls) == 1 else 0)
 
-    monkeypatch.setitem(modes.PROBES, "linear", wrong)
-    assert modes.probe("cpu") == {"linear": "wrong numbers, off by 1"}
+    monkeypatch.setitem(probe.PROBES, "linear", wrong)
+    assert probe.probe("cpu") == {"linear": "wrong numbers, off by 1"}
 
 
 def test_native_where_the_card_works(on_card, monkeypatch):
-    monkeypatch.setattr(modes, "probe", lambda device: {})
+    monkeypatch.setattr(modes, "examine", lambda device: {})
     model = on_card(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)))
     report = bc.patch_model(model)
     assert (report.mode, report.why) == ("native", "PyTorch's kernels work on cuda:0")
@@ -134,6 +136,26 @@ def test_native_where_the_card_works(on_card, monkeypatch):
     assert report.moved_bytes == 0
     assert isinstance(model[0].weight, Card)
     assert not model._forward_pre_hooks
+
+
+def test_hybrid_asked_for_where_the_card_works(on_card, monkeypatch):
+    monkeypatch.setattr(modes, "examine", lambda device: {})
+    model = on_card(nn.Sequential(nn.Linear(4, 4)))
+    before = snapshot(model)
+    with pytest.raises(bc.NotAvailable, match="kernels work on cuda:0; use 'native' or 'auto'"):
+        bc.patch_model(model, "hybrid")
+    assert snapshot(model) == before
+
+
+def test_hybrid_without_a_card_that_works_at_all(on_card, caplog):
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    model = on_card(nn.Sequential(nn.Linear(4, 4)))
+    report = bc.patch_model(model, "hybrid")
+    assert report.mode == "cpu"
+    assert "hybrid raised: enable: torch finds no CUDA device" in report.why
+    assert type(model(Card(torch.ones(1, 4)))) is Card
+    assert not bc.is_enabled()
 
 
 def test_native_asked_for_where_the_card_does_not_work(on_card):
@@ -164,7 +186,7 @@ def test_auto_moves_to_the_cpu_where_the_card_does_not_work(on_card, caplog):
     x, z = torch.randn(2, 4), torch.randn(2, 4)
     with caplog.at_level(logging.INFO, logger="blackwell_compat"):
         report = bc.patch_model(model)
-    assert len(caplog.records) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # INFO: no fallback without CUDA
     assert "mode cpu: PyTorch's kernels do not work on cuda:0 (" in caplog.text
     assert report.mode == "cpu"
     assert "kernel: this version has no CUDA kernels" in report.why
@@ -246,7 +268,7 @@ def test_moving_keeps_ties_and_where_it_can_the_parameters(device):
 
 
 def test_native_fails_and_cpu_is_taken(on_card, monkeypatch, caplog):
-    monkeypatch.setattr(modes, "probe", lambda device: {})
+    monkeypatch.setattr(modes, "examine", lambda device: {})
     model = on_card(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
     real = patch._swap
     seen = []
@@ -344,7 +366,7 @@ def test_patched_inside_patched_takes_its_channels_last_and_its_move_back(on_car
         with bc.patched(model) as report:
             assert report.channels_last == [""]
         assert snapshot(model) == outer
-    monkeypatch.setattr(modes, "probe", lambda device: {})
+    monkeypatch.setattr(modes, "examine", lambda device: {})
     model = on_card(Returns())
     with bc.patched(model, mode="native"):
         with bc.patched(model, mode="cpu"):

@@ -60,8 +60,11 @@ class FoldedWeight:
         return folded
 
 
-def can_keep(g: torch.Tensor, v: torch.Tensor) -> bool:
-    """Whether the product may be kept: nobody wants its gradient, and a change of `g` or `v` can be seen."""
+def can_keep(g: torch.Tensor, v: torch.Tensor, hybrid: bool) -> bool:
+    """Whether the product may be kept: nobody wants its gradient, and a change of `g` or `v` can be seen.
+
+    On a card that takes a look at its values, which is cheap in mode hybrid alone: there they are on the host, too.
+    """
     if torch.is_grad_enabled() and (g.requires_grad or v.requires_grad):
         return False
     return (
@@ -70,8 +73,7 @@ def can_keep(g: torch.Tensor, v: torch.Tensor) -> bool:
         and forward_ad._current_level < 0
         and type(g) in PLAIN
         and type(v) in PLAIN
-        and g.is_cpu
-        and v.is_cpu
+        and (hybrid or (g.is_cpu and v.is_cpu))
         and not (g.is_inference() or v.is_inference())
         and g.is_contiguous()
         and v.is_contiguous()
@@ -80,8 +82,10 @@ def can_keep(g: torch.Tensor, v: torch.Tensor) -> bool:
     )
 
 
-def _folded(owner: Any, g: torch.Tensor, v: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor | None:
-    if torch.compiler.is_compiling() or not can_keep(g, v):
+def _folded(
+    owner: Any, g: torch.Tensor, v: torch.Tensor, hybrid: bool, compute: Callable[[], torch.Tensor]
+) -> torch.Tensor | None:
+    if torch.compiler.is_compiling() or not can_keep(g, v, hybrid):
         return None
     kept = owner.__dict__.get("_compat_folded")
     if kept is None:
@@ -94,7 +98,8 @@ class CompatWeightNorm(WeightNorm):
 
     def __call__(self, module: nn.Module, inputs: Any) -> None:
         g, v = getattr(module, self.name + "_g"), getattr(module, self.name + "_v")
-        folded = _folded(self, g, v, lambda: self.compute_weight(module))
+        hybrid = getattr(module, "_compat_hybrid", False)
+        folded = _folded(self, g, v, hybrid, lambda: self.compute_weight(module))
         if folded is None:
             super().__call__(module, inputs)
         elif module.__dict__.get(self.name) is not folded:
@@ -126,7 +131,8 @@ def weight_of(module: nn.Module) -> torch.Tensor:
         if parametrization is not None and is_weight_norm(parametrization):
             g: Any = parametrization.original0
             v: Any = parametrization.original1
-            folded = _folded(parametrization, g, v, parametrization)
+            hybrid: Any = module._compat_hybrid
+            folded = _folded(parametrization, g, v, hybrid, parametrization)
             if folded is not None:
                 return folded
     return module.weight  # type: ignore[return-value]

@@ -6,6 +6,7 @@ import itertools
 import types
 import weakref
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -204,8 +205,6 @@ def _tensor_refusal(t: torch.Tensor) -> str | None:
 def _layer_refusal(module: nn.Module, cls: type[nn.Module]) -> str | None:
     if weight_norm_hooks(module) or "parametrizations" in module._modules:
         return "its parameters are not the weight itself (weight_norm or another parametrization)"
-    if isinstance(module, NonDynamicallyQuantizableLinear):
-        return "nn.MultiheadAttention reads the weight at each call"
     options = (getattr(module, "groups", 1), *getattr(module, "dilation", (1,)))
     if issubclass(cls, CompatConvTranspose1d) and options != (1, 1):
         return "a transposed convolution with groups or dilation is computed by ATen, from the weight itself"
@@ -241,19 +240,26 @@ class Sharing:
 
     def refusal(self, name: str, module: nn.Module, new_class: type[nn.Module] | None) -> str | None:
         """Why the weight of a layer is kept that is patched, or gets `new_class`; None where it can go."""
-        refusal = _layer_refusal(module, new_class or type(module))
-        if refusal is None and _reads_weight(module):
-            refusal = "its own forward reads the weight"
         weight = module._parameters.get("weight")
+        refusal = _layer_refusal(module, new_class or type(module))
         if refusal is not None or weight is None:
             return refusal or "the weight is no parameter"
+        return self.use(name, module, {"weight": weight}) or _tensor_refusal(weight)
+
+    def use(self, name: str, module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str | None:
+        """Who reads `tensors`, by their names in a layer, past the layer's own call; None: nobody."""
+        if isinstance(module, NonDynamicallyQuantizableLinear):
+            return "nn.MultiheadAttention reads the weight at each call"
+        if _reads_weight(module):
+            return "its own forward reads the weight"
         if id(module) in self.read:
             return "the module above reads the weight at each call"
-        own = f"{name}.weight" if name else "weight"
-        others = [other for other in self.names.get(weight.untyped_storage()._cdata, ()) if other != own]
-        if others:
-            return f"shared with {others[0]}"
-        return _tensor_refusal(weight)
+        own = {f"{name}.{key}" if name else key for key in tensors}
+        for t in tensors.values():
+            for other in self.names.get(t.untyped_storage()._cdata, ()):
+                if other not in own:
+                    return f"shared with {other}"
+        return None
 
 
 def thaw(module: FreedWeight) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from blackwell_compat.patching.layout import channels_last_1d
 Ops: Any = torch.ops.blackwell_compat
 
 
-def is_ours(input: torch.Tensor) -> bool:
+def is_ours(module: Any, input: torch.Tensor) -> bool:
     """Whether our ops take this input. The rest is PyTorch's: other devices, layouts, integers, complex numbers."""
-    return input.is_cpu and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
+    here = input.is_cpu or (module._compat_hybrid and input.is_cuda)
+    return here and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
 def only_packed(module: nn.Module) -> torch.Tensor | None:
@@ -33,24 +35,47 @@ def linear_only_packed(module: Any, input: torch.Tensor, packed: torch.Tensor, c
     return Ops.compat_linear_packed(input, packed, module.bias, columns)  # type: ignore[no-any-return]
 
 
+def across(
+    op: Callable[..., torch.Tensor],
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *options: Any,
+) -> torch.Tensor:
+    """`op` for an input on a card and a weight that is not there any more; the result is on the card."""
+    wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias))
+    low = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    if low is None and not wants_grad and not torch.compiler.is_compiling():
+        return op(input, weight, bias, *options)
+    # By copies, which autograd, torch.compile and autocast know
+    with torch.autocast("cuda", enabled=False):
+        on_cpu = input.cpu() if low is None else input.to("cpu", weight.dtype)
+        return op(on_cpu, weight, bias, *options).to(input.device, low)
+
+
 class CompatLinear(nn.Linear):
     """nn.Linear over compat_linear."""
 
+    _compat_hybrid = False  # mode hybrid sets it on the layer (hybrid.py)
     _compat_packed: torch.Tensor | None = None  # free_original sets it on the layer (freed.py)
     _compat_size: tuple[int, ...]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if is_ours(input):
+        if is_ours(self, input):
             packed = only_packed(self)
             if packed is not None:
                 return linear_only_packed(self, input, packed, self._compat_size[0])
-            return compat_linear(input, weight_of(self), self.bias)
+            weight = weight_of(self)
+            if input.is_cuda and weight.is_cpu:
+                return across(compat_linear, input, weight, self.bias)
+            return compat_linear(input, weight, self.bias)
         return super().forward(input)
 
 
 class CompatConv1d(nn.Conv1d):
     """nn.Conv1d over compat_conv1d."""
 
+    _compat_hybrid = False
     _compat_channels_last = False  # to_channels_last_1d sets it on the layer
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
@@ -63,7 +88,7 @@ class CompatConv1d(nn.Conv1d):
     def _conv_forward(
         self, input: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        if not is_ours(input):
+        if not is_ours(self, input):
             return super()._conv_forward(input, self.weight if weight is None else weight, bias)  # type: ignore[no-any-return]
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -73,7 +98,10 @@ class CompatConv1d(nn.Conv1d):
             input = channels_last_1d(input)
         if weight is None:
             return self._only_packed(input, bias, padding)
-        return compat_conv1d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
+        options = (self.stride, padding, self.dilation, self.groups)
+        if input.is_cuda and weight.is_cpu:
+            return across(compat_conv1d, input, weight, bias, *options)
+        return compat_conv1d(input, weight, bias, *options)
 
     def _only_packed(self, input: torch.Tensor, bias: torch.Tensor | None, padding: Any) -> torch.Tensor:
         if self._compat_options != (self.dilation[0], self.groups):
@@ -94,13 +122,14 @@ class CompatConv1d(nn.Conv1d):
 class CompatConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d over compat_conv_transpose1d."""
 
+    _compat_hybrid = False
     _compat_channels_last = False
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
     _compat_options: tuple[int, ...]
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
-        if not is_ours(input) or self.padding_mode != "zeros":
+        if not is_ours(self, input) or self.padding_mode != "zeros":
             return super().forward(input, output_size)
         output_padding = self._output_padding(
             input, output_size, self.stride, self.padding, self.kernel_size, 1, self.dilation  # type: ignore[arg-type]
@@ -115,24 +144,29 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
                 input, self._compat_packed, self.bias, self._compat_size, self.stride, padding, output_padding,
                 self.groups, self.dilation,
             )  # fmt: skip
-        return compat_conv_transpose1d(
-            input, weight_of(self), self.bias, self.stride, padding, output_padding, self.groups, self.dilation
-        )
+        weight = weight_of(self)
+        options = (self.stride, padding, output_padding, self.groups, self.dilation)
+        if input.is_cuda and weight.is_cpu:
+            return across(compat_conv_transpose1d, input, weight, self.bias, *options)
+        return compat_conv_transpose1d(input, weight, self.bias, *options)
 
 
 class CompatTransposedLinear(nn.Module):
     """transformers' Conv1D, a linear with its weight stored (in, out). Comes before the class itself (classes.py)."""
 
+    _compat_hybrid = False
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if is_ours(x):
+        if is_ours(self, x):
             packed = only_packed(self)
             if packed is not None:
                 return linear_only_packed(self, x, packed, self._compat_size[1])
             weight: Any = self.weight
             bias: Any = self.bias
+            if x.is_cuda and weight.is_cpu:
+                return across(compat_linear, x, weight.t(), bias)
             return compat_linear(x, weight.t(), bias)
         return super().forward(x)  # type: ignore[no-any-return]
 

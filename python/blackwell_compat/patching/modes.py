@@ -1,18 +1,19 @@
-"""Which modes there are, and which one a model can have. The probe launches and compares, it trusts no table."""
+"""Which modes there are, and which one a model can have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from blackwell_compat.fallback import NO_KERNEL
+from blackwell_compat.patching.probe import examine
+
 MODES = ("auto", "native", "kernel", "hybrid", "cpu")
-MISSING = {
-    "kernel": "this version has no CUDA kernels of its own",
-    "hybrid": "this version does not compute on the CPU with data on the device",
-}
+MISSING = {"kernel": "this version has no CUDA kernels of its own"}
+SLOWER = "the ops between the layers would run on the CPU as well, one by one; the whole model there is faster"
 
 
 class NotAvailable(RuntimeError):
@@ -32,55 +33,16 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _fill(device: torch.device) -> torch.Tensor:
-    return torch.zeros(8, device=device) + 1
+class Candidate(NamedTuple):
+    """A mode to try, the reason for it, and whether the card needs the fallback then."""
+
+    mode: str
+    why: str
+    fallback: bool = False
 
 
-def _linear(device: torch.device) -> torch.Tensor:
-    return F.linear(_ramp(device).reshape(3, 8), _ramp(device).reshape(3, 8))
-
-
-def _conv1d(device: torch.device) -> torch.Tensor:
-    return F.conv1d(_ramp(device).reshape(1, 2, 12), _ramp(device).reshape(4, 2, 3))
-
-
-def _stft(device: torch.device) -> torch.Tensor:
-    window = torch.ones(8).to(device)
-    return torch.view_as_real(torch.stft(_ramp(device), 8, 4, window=window, center=False, return_complex=True))
-
-
-def _ramp(device: torch.device) -> torch.Tensor:
-    return ((torch.arange(24) % 5) / 4).to(device)  # made on the CPU: a copy needs no kernel
-
-
-PROBES: dict[str, Callable[[torch.device], torch.Tensor]] = {
-    "fill and add": _fill,
-    "linear": _linear,
-    "conv1d": _conv1d,
-    "stft": _stft,
-}
-
-
-def probe(device: torch.device | str) -> dict[str, str]:
-    """Runs PyTorch's kernels on a device, one family after the other, and compares with the CPU.
-
-    Returns:
-        What went wrong, by family; empty where everything works.
-    """
-    device = torch.device(device)
-    failed = {}
-    for name, run in PROBES.items():
-        try:
-            got, want = run(device).cpu(), run(torch.device("cpu"))
-            if not torch.allclose(got, want, rtol=1e-2, atol=1e-2):  # TF32 is allowed to be coarse
-                failed[name] = f"wrong numbers, off by {(got - want).abs().max().item():.3g}"
-        except Exception as error:  # RuntimeError, AssertionError, torch.AcceleratorError: whatever the wheel raises
-            failed[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return failed
-
-
-def candidates(mode: str, model: nn.Module) -> list[tuple[str, str]]:
-    """The modes to try, best first, each with the reason for it.
+def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candidate]:
+    """The modes to try, best first. `already`: the mode that the model is patched in.
 
     Raises:
         ValueError: no such mode. NotAvailable: the mode asked for cannot be had; the message says why.
@@ -88,24 +50,30 @@ def candidates(mode: str, model: nn.Module) -> list[tuple[str, str]]:
     if mode not in MODES:
         raise ValueError(f"patch_model: mode must be one of {', '.join(MODES)}, got {mode!r}")
     if mode in MISSING:
-        raise NotAvailable(f"mode {mode!r}: {MISSING[mode]}; use 'auto', 'native' or 'cpu'")
+        raise NotAvailable(f"mode {mode!r}: {MISSING[mode]}; use 'auto', 'native', 'hybrid' or 'cpu'")
     device = device_of(model)
     if mode == "cpu":
-        return [("cpu", "asked for")]
+        return [Candidate("cpu", "asked for")]
     if device.type == "cpu":
         if mode == "auto":
-            return [("cpu", "the model is on the CPU")]
-        return [("native", "asked for; the model is on the CPU")]
-    failed = probe(device)
-    what = "; ".join(f"{name}: {why}" for name, why in failed.items())
+            return [Candidate("cpu", "the model is on the CPU")]
+        if mode == "hybrid":
+            raise NotAvailable("mode 'hybrid': the model is on the CPU; move it to the card first, or use 'cpu'")
+        return [Candidate("native", "asked for; the model is on the CPU")]
+    failed = examine(device)
+    broken = f"PyTorch's kernels do not work on {device} ({'; '.join(f'{k}: {why}' for k, why in failed.items())})"
     if mode == "native":
         if failed:
-            raise NotAvailable(f"mode 'native': PyTorch's kernels do not work on {device} ({what}); use 'cpu'")
-        return [("native", f"asked for; PyTorch's kernels work on {device}")]
-    if failed:
-        reasons = "; ".join(f"{name}: {why}" for name, why in MISSING.items())
-        return [("cpu", f"PyTorch's kernels do not work on {device} ({what}); {reasons}")]
-    return [
-        ("native", f"PyTorch's kernels work on {device}"),
-        ("cpu", "native raised"),
-    ]
+            raise NotAvailable(f"mode 'native': {broken}; use 'hybrid' or 'cpu'")
+        return [Candidate("native", f"asked for; PyTorch's kernels work on {device}")]
+    if mode == "hybrid" and not failed:
+        raise NotAvailable(f"mode 'hybrid': PyTorch's kernels work on {device}; use 'native' or 'auto'")
+    if not failed:
+        return [Candidate("native", f"PyTorch's kernels work on {device}"), Candidate("cpu", "native raised")]
+    if mode == "hybrid":
+        return [Candidate("hybrid", f"asked for; {broken}", True), Candidate("cpu", "hybrid raised", True)]
+    if already == "hybrid":
+        return [Candidate("hybrid", broken, True), Candidate("cpu", "hybrid raised", True)]
+    missing = "; ".join(f"{name}: {why}" for name, why in MISSING.items())
+    no_image = any(NO_KERNEL in why for why in failed.values())
+    return [Candidate("cpu", f"{broken}; {missing}; hybrid: {SLOWER}", no_image)]

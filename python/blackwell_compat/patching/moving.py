@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ class RootState:
 
     mode: str
     devices: dict[str, str] = field(default_factory=dict)  # where each tensor was, by its name
+    card: str = ""  # where a model in mode hybrid has its data
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -49,19 +50,20 @@ def _move(table: dict[str, Any], key: str, device: torch.device, done: dict[int,
         table[key] = done[id(t)]
 
 
-def bytes_to_move(model: nn.Module) -> int:
+def bytes_to_move(model: nn.Module, only: Container[str] | None = None) -> int:
     """What move_to_cpu would move; a tensor that has two names counts once."""
-    seen = {id(t): t for t in (table[key] for _, table, key in _slots(model)) if t.device.type not in ("cpu", "meta")}
+    slots = [table[key] for name, table, key in _slots(model) if only is None or name in only]
+    seen = {id(t): t for t in slots if t.device.type not in ("cpu", "meta")}
     return sum(t.numel() * t.element_size() for t in seen.values())
 
 
-def move_to_cpu(model: nn.Module, state: RootState) -> None:
-    """Moves every tensor to the CPU and notes where it was."""
+def move_to_cpu(model: nn.Module, state: RootState, only: Container[str] | None = None) -> None:
+    """Moves every tensor, or those with the names in `only`, to the CPU and notes where it was."""
     done: dict[int, torch.Tensor] = {}
     kept = []  # the ids in `done` have to stay theirs
     for name, table, key in _slots(model):
         t = table[key]
-        if t.device.type in ("cpu", "meta") and id(t) not in done:
+        if (t.device.type in ("cpu", "meta") and id(t) not in done) or (only is not None and name not in only):
             continue
         kept.append(t)
         state.devices.setdefault(name, str(t.device))

@@ -11,29 +11,24 @@ import torch
 from torch import nn
 from torch.nn.utils.weight_norm import WeightNorm
 
-from blackwell_compat import _C
-from blackwell_compat.patching import channels_last, moving
+from blackwell_compat import _C, fallback
+from blackwell_compat.patching import channels_last, hybrid, moving
 from blackwell_compat.patching.classes import is_patched, original_class
 from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
-from blackwell_compat.patching.freed import FreedWeight, Sharing, free, freed_bytes, is_freed, thaw, unfree
-from blackwell_compat.patching.modes import NotAvailable, candidates, device_of
-from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
+from blackwell_compat.patching.freed import FreedWeight, free, is_freed, thaw, unfree
+from blackwell_compat.patching.modes import Candidate, NotAvailable, candidates, device_of
+from blackwell_compat.patching.plan import Plan, describe, kept_weights, leaving_tensors
+from blackwell_compat.patching.report import PatchReport
 from blackwell_compat.patching.rules import (
     Filter,
     Pattern,
     Selection,
-    Verdict,
-    is_quantized,
     patterns,
-    provider,
-    user_class,
     verdict,
 )
-from blackwell_compat.patching.source import functional_calls
 from blackwell_compat.patching.vocoder import vocoders
 
 log = logging.getLogger("blackwell_compat")
-Plan = list[tuple[str, nn.Module, Verdict]]
 Undo = list[Callable[[], object]]
 
 
@@ -46,6 +41,7 @@ def patch_model(
     exclude: Pattern | Iterable[Pattern] | None = None,
     dry_run: bool = False,
     free_original: bool = False,
+    keep_on_device: bool = True,
 ) -> PatchReport:
     """Lets the Linear, Conv1d and ConvTranspose1d layers of a model run on this package's ops, in place.
 
@@ -54,9 +50,12 @@ def patch_model(
 
     Args:
         model: any module, on the CPU or on a card.
-        mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "cpu" everything on the CPU: a model
-            on a card moves there, its inputs move in and its outputs back by themselves; "auto" native where the card
-            works, else cpu. "kernel" and "hybrid" are not part of this version.
+        mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "hybrid" the model stays on a card
+            that PyTorch's kernels do not run on: patched layers compute on the CPU with packed weights, all other ops
+            by the fallback (`enable`), and where the first call fails the model goes to the CPU; "cpu" everything on
+            the CPU: a model on a card moves there, its inputs move in and its outputs back by themselves; "auto" native
+            where the card works, else cpu, with the fallback for what the caller has on the card besides. "kernel" is
+            not part of this version.
         filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
         include, exclude: names of layers: fnmatch patterns (of the whole name) or compiled regexes (searched for).
         dry_run: change nothing, only report what would be done.
@@ -64,6 +63,8 @@ def patch_model(
             state_dict and load_state_dict work as before. `weight` is no parameter until unpatch_model; each read
             computes a copy, which cannot be written to. The report says which weights are kept, such as shared ones,
             and why. Layers that were patched before are freed, too.
+        keep_on_device: False: in mode hybrid the tensors of patched layers leave the card for the host, where they
+            count once; the report says which stay, such as shared ones, and why. state_dict() has all of them.
     Returns:
         PatchReport: what runs where, and why; print it.
     Raises:
@@ -73,26 +74,27 @@ def patch_model(
     if not isinstance(model, nn.Module):
         raise TypeError(f"patch_model: model must be a torch.nn.Module, got {type(model).__name__}")
     selection = Selection(filter_fn, patterns("include", include), patterns("exclude", exclude) or ())
-    tries = candidates(mode, model)
     state = vars(model).get("_compat_root")
+    tries = candidates(mode, model, state.mode if state is not None else None)
     if mode == "native" and state is not None and state.devices and device_of(model).type == "cpu":
         raise NotAvailable("mode 'native': an earlier call moved the model to the CPU; call unpatch_model first")
     if free_original and (device_of(model).type != "cpu" or (state is not None and state.devices)):
         where = "comes from a card" if device_of(model).type == "cpu" else f"is on {device_of(model)}"
         raise NotAvailable(f"free_original=True: this version packs weights on the CPU only, and the model {where}")
     before: BaseException | None = None
-    for chosen, why in tries:
+    for i, chosen in enumerate(tries):
         undo: Undo = []
         try:
-            why_now = why if before is None else f"{why}: {before}"
-            return _attempt(model, mode, chosen, why_now, selection, dry_run, free_original, undo)
+            if before is not None:
+                chosen = chosen._replace(why=f"{chosen.why}: {before}")
+            return _attempt(model, mode, chosen, selection, dry_run, free_original, keep_on_device, undo)
         except BaseException as error:
             for step in reversed(undo):
                 step()
-            if (chosen, why) == tries[-1] or not isinstance(error, Exception):
+            if i + 1 == len(tries) or not isinstance(error, Exception):
                 raise
-            following = tries[tries.index((chosen, why)) + 1][0]
-            log.warning("patch_model: mode %s raised (%s); the model is restored, trying %s", chosen, error, following)
+            tried, following = chosen.mode, tries[i + 1].mode
+            log.warning("patch_model: mode %s raised (%s); the model is restored, trying %s", tried, error, following)
             before = error
     raise AssertionError("candidates gave no mode")
 
@@ -100,16 +102,18 @@ def patch_model(
 def _attempt(
     model: nn.Module,
     requested: str,
-    mode: str,
-    why: str,
+    chosen: Candidate,
     selection: Selection,
     dry_run: bool,
     free_original: bool,
+    keep_on_device: bool,
     undo: Undo,
 ) -> PatchReport:
+    mode, why = chosen.mode, chosen.why
     plan: Plan = [(name, module, verdict(name, module, selection)) for name, module in model.named_modules()]
-    kept = _kept(model, plan, selection) if free_original else {}
-    report = _report(model, plan, requested, mode, why, dry_run, kept)
+    kept = kept_weights(model, plan, selection) if free_original else {}
+    report = describe(model, plan, requested, mode, why, dry_run, kept)
+    leaving = leaving_tensors(model, plan, report) if mode == "hybrid" and not keep_on_device else set()
     ours = {id(module) for _, module, v in plan if v.patched}
     blind = vocoders(model, lambda m: id(m) in ours)
     report.channels_last = [name for name, _ in blind]
@@ -117,10 +121,16 @@ def _attempt(
         return report
     if requested == "auto" and mode == "cpu" and device_of(model).type != "cpu":
         log.warning("patch_model: mode cpu: %s", why)
+    if chosen.fallback:
+        _enable_fallback(mode, device_of(model), undo)
     _remember(model, mode, undo)
     for _, module, v in plan:
         if v.patched:
             _swap(module, v.new_class, undo)
+    if mode != "hybrid":
+        hybrid.drop_first_call(model)
+    else:
+        _compute_on_cpu(model, [module for _, module, v in plan if v.patched], leaving, undo)
     for module in [module for _, module, _ in plan if kept.get(id(module), "") is None]:
         undo.append(lambda module=module: unfree(module))  # type: ignore[misc]
         free(module)
@@ -132,27 +142,45 @@ def _attempt(
     return report
 
 
-def _kept(model: nn.Module, plan: Plan, selection: Selection) -> dict[int, str | None]:
-    """By the id of each patched layer: why its weight is kept, None where it is to go."""
-    sharing = Sharing(model)
-    return {
-        id(module): selection.refusal(name, module) or sharing.refusal(name, module, v.new_class)
-        for name, module, v in plan
-        if v.patched and not is_freed(module)
-    }
-
-
 def _remember(model: nn.Module, mode: str, undo: Undo) -> None:
     """Notes the mode on the model and moves it, where it has to."""
     state = vars(model).get("_compat_root")
     if state is None:
         state = vars(model)["_compat_root"] = moving.RootState(mode)
         undo.append(lambda: vars(model).pop("_compat_root", None))
+    before = state.mode
+    undo.append(lambda: setattr(state, "mode", before))
+    state.mode = mode
     if mode == "cpu" and device_of(model).type != "cpu":
         undo.append(lambda: moving.move_back(model, state))
         moving.move_to_cpu(model, state)
         undo.append(lambda: moving.drop_moving_hooks(model))
         moving.add_hooks(model)
+
+
+def _enable_fallback(mode: str, device: torch.device, undo: Undo) -> None:
+    """The fallback: mode hybrid needs it; beside a model in mode cpu it serves what the caller has on the card."""
+    if fallback.is_enabled():
+        return
+    undo.append(fallback.disable)
+    try:
+        fallback.enable(device)
+    except RuntimeError as error:
+        if mode == "hybrid":
+            raise
+        log.info("patch_model: tensors on %s stay without kernels: %s", device, error)
+
+
+def _compute_on_cpu(model: nn.Module, layers: list[nn.Module], leaving: set[str], undo: Undo) -> None:
+    """Mode hybrid: `layers` compute on the CPU; the tensors named by `leaving` go there."""
+    state = vars(model)["_compat_root"]
+    state.card = str(device_of(model))
+    if leaving:
+        undo.append(lambda: moving.move_back(model, state))
+        moving.move_to_cpu(model, state, leaving)
+    undo += [hybrid.keep_data_on_card(layer) for layer in layers]
+    undo.append(lambda: hybrid.drop_first_call(model))
+    hybrid.expect_first_call(model)
 
 
 def _swap(module: nn.Module, new_class: type[nn.Module] | None, undo: Undo) -> None:
@@ -185,47 +213,6 @@ def _marks(root: nn.Module, alone: bool = False) -> Callable[[], None]:
     return undo
 
 
-def _report(
-    model: nn.Module, plan: Plan, requested: str, mode: str, why: str, dry_run: bool, kept: dict[int, str | None]
-) -> PatchReport:
-    state = vars(model).get("_compat_root")
-    if state is not None:
-        why += f"; already patched before, in mode {state.mode}"
-    device = "cpu" if mode == "cpu" else str(device_of(model))
-    report = PatchReport(mode, requested, why, device, torch.__version__, _C.onednn_version, dry_run)
-    report.moved_bytes = moving.bytes_to_move(model) if mode == "cpu" else 0
-    names: dict[int, str] = {}  # of the modules that hold each parameter first
-    for name, module, v in plan:
-        if "parametrizations" in name.split("."):  # their tensors count with the layer that they are for
-            continue
-        own = list(module.parameters(recurse=False))
-        if "parametrizations" in module._modules:
-            own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
-        if own or v.patched or is_quantized(module):
-            runs = provider(module, v.patched, mode == "cpu")
-            reason = v.reason
-            if v.patched and runs == "torch":
-                reason += f"; on {device} PyTorch's kernels run, ours where a CPU tensor comes in"
-            tied = next((names[id(p)] for p in own if id(p) in names), None)
-            if tied is not None:
-                reason += f"; parameters shared with {tied}"
-            size = sum(p.numel() * p.element_size() for p in own if id(p) not in names and not nn.parameter.is_lazy(p))
-            size += freed_bytes(module)
-            freed = is_freed(module) or kept.get(id(module), "") is None
-            if freed:
-                reason += "; the weight exists in packed form only"
-                report.freed_bytes += freed_bytes(module) or module._parameters["weight"].nbytes  # type: ignore[union-attr]
-            elif id(module) in kept:
-                reason += f"; the weight is kept: {kept[id(module)]}"
-            for p in own:
-                names.setdefault(id(p), name or "(root)")
-            report.modules.append(ModuleLine(name, user_class(module).__name__, runs, reason, size, v.patched, freed))
-        calls = functional_calls(user_class(module))  # type: ignore[arg-type]
-        if calls:
-            report.functional.append(FunctionalLine(name, user_class(module).__name__, calls))
-    return report
-
-
 def _restore(module: nn.Module) -> None:
     """Takes everything of ours off one module."""
     if isinstance(module, FreedWeight):
@@ -240,6 +227,8 @@ def _restore(module: nn.Module) -> None:
     if parametrization is not None:
         vars(parametrization).pop("_compat_folded", None)
     channels_last.unmark(module)
+    hybrid.drop_mark(module)
+    hybrid.drop_first_call(module)
     state = vars(module).pop("_compat_root", None)
     if state is not None:
         moving.drop_moving_hooks(module)

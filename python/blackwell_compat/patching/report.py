@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 COLUMNS = ("modules", "first", "class", "provider", "why", "MB")
@@ -62,6 +62,13 @@ class PatchReport:
     channels_last: list[str] = field(default_factory=list)
     moved_bytes: int = 0
     freed_bytes: int = 0
+
+    def add_reasons(self, reasons: dict[str, str]) -> None:
+        """Adds to what is said of modules, by their names."""
+        self.modules = [
+            replace(line, reason=f"{line.reason}; {reasons[line.name]}") if line.name in reasons else line
+            for line in self.modules
+        ]
 
     @property
     def patched(self) -> list[str]:

@@ -1,0 +1,82 @@
+"""Layers that compute on the CPU while the data stays on a card, and the way to the CPU for a model that fails so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from blackwell_compat.patching import moving
+
+log = logging.getLogger("blackwell_compat")
+CPU = torch.device("cpu")
+
+
+def keep_data_on_card(module: nn.Module) -> Callable[[], object]:
+    """Marks a patched layer; returns what takes the mark back."""
+    before = vars(module).get("_compat_hybrid", False)
+    vars(module)["_compat_hybrid"] = True
+    return lambda: vars(module).update(_compat_hybrid=True) if before else drop_mark(module)
+
+
+def drop_mark(module: nn.Module) -> None:
+    vars(module).pop("_compat_hybrid", None)
+
+
+class FirstCall:
+    """The forward of a model until it has run once: where that fails on the card, the whole model goes to the CPU.
+
+    It stands in vars(model)["forward"] and copies and pickles with the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.model
+        if torch.compiler.is_compiling():
+            return type(model).forward(model, *args, **kwargs)
+        drop_first_call(model)
+        try:
+            return model.forward(*args, **kwargs)
+        except RuntimeError as error:
+            reason = error
+        except BaseException:
+            expect_first_call(model)
+            raise
+        try:
+            return self._on_cpu(reason, args, kwargs)
+        finally:
+            del reason  # its traceback holds this frame, and so the arguments
+
+    def _on_cpu(self, reason: RuntimeError, args: Any, kwargs: Any) -> Any:
+        """The same call with everything on the CPU; raises `reason` where that fails as well."""
+        model = self.model
+        state: moving.RootState = vars(model)["_compat_root"]
+        device = state.card
+        moving.move_to_cpu(model, state)
+        try:
+            on_cpu = pytree.tree_map_only(torch.Tensor, lambda t: t.to(CPU), (args, kwargs))
+            result = model.forward(*on_cpu[0], **on_cpu[1])
+        except BaseException:
+            moving.move_back(model, state)
+            expect_first_call(model)
+            raise reason from None
+        state.mode = "cpu"
+        moving.add_hooks(model)
+        log.warning("patch_model: the first call in mode hybrid raised (%s); the model runs on the CPU now", reason)
+        return pytree.tree_map_only(torch.Tensor, lambda t: t.to(device), result)
+
+
+def expect_first_call(model: nn.Module) -> None:
+    if "forward" not in vars(model):
+        vars(model)["forward"] = FirstCall(model)
+
+
+def drop_first_call(model: nn.Module) -> None:
+    if isinstance(vars(model).get("forward"), FirstCall):
+        del vars(model)["forward"]
