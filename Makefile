@@ -48,7 +48,7 @@ bench: $(MADE)/installed $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
 bench-card: wheel-$(WHEEL)
-	.venv-wheels/$(WHEEL)/bin/python benchmarks/card_fallback.py $(WHEEL)
+	for file in benchmarks/card_*.py; do .venv-wheels/$(WHEEL)/bin/python $$file $(WHEEL) || exit 1; done
 
 install: $(MADE)/installed
 

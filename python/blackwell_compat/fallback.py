@@ -24,6 +24,10 @@ _lock = threading.RLock()
 _lacking: list[int] = []  # the cards that it was enabled for
 _switches: list[tuple[Callable[[bool], Any], bool]] = []  # what to call with what, to undo enable's switches
 NO_KERNEL = "no kernel image is available"
+ALL_ON_CPU = (
+    "The CPU computed everything here. A whole model does that faster without the way to the card and back: "
+    "patch_model(model, mode='cpu')"
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class FallbackReport:
     """What fell back since the start or reset_fallbacks(), the slowest op first; prints as a table."""
 
     lines: list[FallbackLine] = field(default_factory=list)
+    advice: str = ""  # what would be faster, where that is known
 
     @property
     def totals(self) -> FallbackLine:
@@ -60,7 +65,7 @@ class FallbackReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what json.dumps takes."""
-        return {"ops": [asdict(line) for line in self.lines], "totals": asdict(self.totals)}
+        return {"ops": [asdict(line) for line in self.lines], "totals": asdict(self.totals), "advice": self.advice}
 
     def rows(self) -> list[tuple[str, ...]]:
         def megabytes(count: int, size: int) -> str:
@@ -81,7 +86,7 @@ class FallbackReport:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title="Ops that ran on the CPU")
+        table = Table(title="Ops that ran on the CPU", caption=self.advice or None)
         for column in ("op", "calls", "ms", "MB from the card", "MB to the card"):
             table.add_column(column, justify="left" if column == "op" else "right")
         for row in self.rows():
@@ -92,7 +97,7 @@ class FallbackReport:
         try:
             from rich.console import Console
         except ImportError:
-            return "\n".join("  ".join(row) for row in self.rows())
+            return "\n".join([*("  ".join(row) for row in self.rows()), self.advice]).rstrip()
         out = io.StringIO()
         Console(file=out, width=max(100, shutil.get_terminal_size((120, 24)).columns)).print(self)
         return out.getvalue().rstrip()
@@ -226,7 +231,12 @@ def fallbacks() -> FallbackReport:
         FallbackLine(op, calls, nanoseconds / 1e6, *moved)
         for op, (calls, nanoseconds, *moved) in _C.fallback_counts().items()
     ]
-    return FallbackReport(sorted(lines, key=lambda line: -line.ms))
+    return FallbackReport(sorted(lines, key=lambda line: -line.ms), ALL_ON_CPU if _nothing_on_card(lines) else "")
+
+
+def _nothing_on_card(lines: list[FallbackLine]) -> bool:
+    """Whether the card computes nothing, so that a model would do better without it."""
+    return bool(lines) and is_enabled() and "kernel" not in coverage().values()
 
 
 def reset_fallbacks() -> None:

@@ -90,6 +90,10 @@ def test_every_call_is_counted(silent):
     assert report.totals.to_device_bytes == counted["h2d_bytes"] == 4000 + 4000 + 4
     assert "aten::mul.Tensor" in str(report)
     assert report.to_dict()["totals"]["calls"] == report.totals.calls == 3
+    assert "patch_model(model, mode='cpu')" in report.advice  # nothing has a kernel of its own on this card
+    assert report.advice in " ".join(str(report).split())
+    bc.reset_fallbacks()
+    assert not bc.fallbacks().advice
 
 
 def test_warns_once_per_op_with_its_price(monkeypatch):
