@@ -48,6 +48,7 @@ class Call {
     c10::StorageImpl* storage;
     int64_t begin, end;  // bytes of the storage that the host memory stands for
     bool read;           // has to come down
+    bool written;        // by the op
     bool shadowed;       // the host memory is a shadow
     c10::Storage host;
     int64_t dirty_begin, dirty_end;
@@ -66,8 +67,5 @@ class Call {
   c10::SmallVector<at::Tensor, 2> of_host_;  // arguments that are tensors of the CPU
   bool written_back_ = false;
 };
-
-// The bytes of a storage, on whichever device they are.
-char* address(const c10::StorageImpl* storage);
 
 }  // namespace blackwell_compat::fallback
