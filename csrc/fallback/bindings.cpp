@@ -8,6 +8,7 @@
 #include "fallback/registry.h"
 #include "fallback/shadow.h"
 #include "fallback/widened.h"
+#include "runtime/host_memory.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -50,6 +51,9 @@ void add_bindings(py::module_& m) {
   m.def("fallback_set_host_limit", &set_shadow_limit, Unlocked());
   m.def("fallback_host_limit", &shadow_limit, Unlocked());
   m.def("fallback_host_bytes", &shadow_bytes, Unlocked());
+  m.def("fallback_set_pinned_limit", &runtime::set_pinned_limit, Unlocked());
+  m.def("fallback_pinned_limit", &runtime::pinned_limit, Unlocked());
+  m.def("fallback_pinned_bytes", &runtime::pinned_bytes, Unlocked());
 }
 
 }  // namespace blackwell_compat::fallback

@@ -1,17 +1,17 @@
 // Spans of storages, host tensors of the same geometry over them, and the way back.
 #include "fallback/call.h"
 
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <limits>
 
 #include "common/pack_cache.h"
-#include "fallback/counters.h"
+#include "fallback/host_allocator.h"
 #include "fallback/shadow.h"
+#include "fallback/transfer.h"
 #include "fallback/widened.h"
-#include "runtime/copy.h"
+#include "runtime/host_memory.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -19,8 +19,6 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kAlignment = 64;  // bytes; host memory is as aligned as what it stands for
-
-c10::Storage host_storage(int64_t bytes) { return {c10::Storage::use_byte_size_t(), bytes, c10::GetCPUAllocator(), true}; }
 
 c10::StorageImpl* storage_of(const Tensor& tensor) {
   return tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
@@ -48,18 +46,6 @@ Tensor like_over(c10::Storage storage, c10::DispatchKey key, const Tensor& like,
   return made;
 }
 
-void download(void* to, const void* from, int64_t bytes, c10::Device device) {
-  if (bytes == 0) return;
-  runtime::copy_to_host(to, from, bytes, device);
-  count_to_host(bytes);
-}
-
-void upload(void* to, const void* from, int64_t bytes, c10::Device device) {
-  if (bytes == 0) return;
-  runtime::copy_to_device(to, from, bytes, device);
-  count_to_device(bytes);
-}
-
 // Copies in other forms of what was just written.
 void forget_made_of(const c10::StorageImpl* host) {
   forget_widened(host);
@@ -67,8 +53,6 @@ void forget_made_of(const c10::StorageImpl* host) {
 }
 
 }  // namespace
-
-char* address(const c10::StorageImpl* storage) { return static_cast<char*>(storage->data_ptr().get()); }
 
 Call::~Call() {
   if (written_back_) return;
@@ -95,6 +79,7 @@ void Call::bind(const Tensor& tensor, ArgumentFacts facts) {
     bound.written |= facts.written;
     bound.overwritten &= facts.overwritten;
     if (!facts.overwritten) span_of(tensor).read = true;
+    span_of(tensor).written |= facts.written;
     return;
   }
   const auto [begin, end] = extent(tensor);
@@ -102,9 +87,10 @@ void Call::bind(const Tensor& tensor, ArgumentFacts facts) {
   c10::StorageImpl* storage = storage_of(tensor);
   auto span = std::find_if(spans_.begin(), spans_.end(), [&](const Span& s) { return s.storage == storage; });
   if (span == spans_.end()) {
-    spans_.push_back({storage, begin, end, read, false, {}, std::numeric_limits<int64_t>::max(), 0});
+    spans_.push_back({storage, begin, end, read, facts.written, false, {}, std::numeric_limits<int64_t>::max(), 0});
   } else {
     // Bytes between two tensors, or of one beside an overwritten one, have to be right when they go back
+    span->written |= facts.written;
     span->read |= read || (end > begin && (span->begin != begin || span->end != end));
     if (end > begin && span->end > span->begin) {
       span->begin = std::min(span->begin, begin);
@@ -147,7 +133,10 @@ void Call::bring(bool mixes_devices) {
     TORCH_CHECK(!stranger_, "Expected all tensors to be on the same device, but found at least two devices, ", here,
                 " and cpu! (when calling ", op_, ")");
   }
-  for (Span& span : spans_) bring(span);
+  for (Span& span : spans_) {
+    bring(span);
+    if (span.written) runtime::wait_for_copies(span.host.data_ptr());
+  }
   for (Bound& bound : bound_) {
     const Span& span = span_of(bound.device);
     bound.host = like_over(span.host, c10::DispatchKey::CPU, bound.device, -span.begin);
@@ -157,10 +146,10 @@ void Call::bring(bool mixes_devices) {
 
 void Call::bring(Span& span) {
   const auto bytes = static_cast<int64_t>(span.storage->nbytes());
-  const c10::Device device = span.storage->device();
+  const auto device = span.written ? std::optional(span.storage->device()) : std::nullopt;
   if (span.end <= span.begin) {
     span.begin = span.end = 0;
-    span.host = host_storage(0);
+    span.host = host_storage(0, {});
     return;
   }
   const bool whole = span.begin == 0 && span.end == bytes;
@@ -174,16 +163,16 @@ void Call::bring(Span& span) {
   }
   // Most of a storage: bring all of it and keep it. A small part of a large one comes alone
   if (2 * (span.end - span.begin) >= bytes && bytes <= shadow_limit()) {
-    span.host = host_storage(bytes);
-    if (span.read || !whole) download(span.host.mutable_data(), address(span.storage), bytes, device);
+    span.host = host_storage(bytes, device);
+    if (span.read || !whole) download(span.host.mutable_data(), span.storage, 0, bytes);
     span.begin = 0;
     span.end = bytes;
     span.shadowed = true;
     keep_shadow(span.storage, span.host);
     return;
   }
-  span.host = host_storage(span.end - span.begin);
-  if (span.read) download(span.host.mutable_data(), address(span.storage) + span.begin, span.end - span.begin, device);
+  span.host = host_storage(span.end - span.begin, device);
+  if (span.read) download(span.host.mutable_data(), span.storage, span.begin, span.end - span.begin);
 }
 
 Tensor Call::host(const Tensor& tensor) const {
@@ -211,8 +200,7 @@ void Call::write_back() {
   for (const Span& span : spans_) {
     if (span.dirty_end <= span.dirty_begin) continue;
     forget_made_of(span.host.unsafeGetStorageImpl());
-    const char* from = static_cast<const char*>(span.host.data()) + (span.dirty_begin - span.begin);
-    upload(address(span.storage) + span.dirty_begin, from, span.dirty_end - span.dirty_begin, span.storage->device());
+    upload(span.storage, span.dirty_begin, span.host, span.dirty_begin - span.begin, span.dirty_end - span.dirty_begin);
   }
 }
 
@@ -228,8 +216,8 @@ void Call::upload_resized(Bound& bound) {
     source = at::empty_strided(bound.device.sizes(), bound.device.strides(), source.options()).copy_(source);
   }
   const auto item = static_cast<int64_t>(source.itemsize());
-  upload(address(storage_of(bound.device)) + bound.device.storage_offset() * item, source.const_data_ptr(), source.numel() * item,
-         bound.device.device());
+  upload(storage_of(bound.device), bound.device.storage_offset() * item, source.storage(), source.storage_offset() * item,
+         source.numel() * item);
 }
 
 Tensor Call::device(const Tensor& result) {
@@ -263,7 +251,7 @@ Tensor Call::device(const Tensor& result) {
   const c10::Storage& host = source.storage();
   const auto bytes = static_cast<int64_t>(host.nbytes());
   const c10::Storage on_device = at::empty({bytes}, at::TensorOptions(at::kByte).device(device())).storage();
-  upload(address(on_device.unsafeGetStorageImpl()), host.data(), bytes, device());
+  upload(on_device.unsafeGetStorageImpl(), 0, host, 0, bytes);
   if (bytes > 0) keep_shadow(on_device.unsafeGetStorageImpl(), host);
   made_.emplace_back(storage_of(source), on_device);
   return like_over(on_device, c10::DispatchKey::CUDA, source, 0);

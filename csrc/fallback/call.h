@@ -48,6 +48,7 @@ class Call {
     c10::StorageImpl* storage;
     int64_t begin, end;  // bytes of the storage that the host memory stands for
     bool read;           // has to come down
+    bool written;        // by the op
     bool shadowed;       // the host memory is a shadow
     c10::Storage host;
     int64_t dirty_begin, dirty_end;
@@ -67,8 +68,5 @@ class Call {
   bool stranger_ = false;                    // one of them, with dimensions, has no business beside tensors of a card
   bool written_back_ = false;
 };
-
-// The bytes of a storage, on whichever device they are.
-char* address(const c10::StorageImpl* storage);
 
 }  // namespace blackwell_compat::fallback

@@ -3,10 +3,11 @@
 
 #include <ATen/ATen.h>
 
-#include "fallback/call.h"
 #include "fallback/counters.h"
 #include "fallback/shadow.h"
+#include "fallback/transfer.h"
 #include "runtime/copy.h"
+#include "runtime/host_memory.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -49,16 +50,18 @@ class CopyKernel : public c10::OperatorKernel {
     static const std::string name = "aten::copy_";
     const Counting counting(name);
     if (to.is_cuda() && from.is_cpu()) {
-      runtime::copy_to_device(data_of(to), from.const_data_ptr(), bytes, to.device());
+      runtime::copy_to_device(data_of(to), from.const_data_ptr(), bytes, to.device(), runtime::current_stream(to.device()));
       count_to_device(bytes);
-      if (!non_blocking && from.is_pinned()) runtime::synchronize(to.device());
+      if (from.is_pinned()) finish(from, to.device(), non_blocking);
       drop_shadow(storage_of(to));
       return true;
     }
     if (to.is_cpu() && from.is_cuda()) {
-      const auto copy = non_blocking && to.is_pinned() ? runtime::copy_to_pinned : runtime::copy_to_host;
+      const bool later = non_blocking && to.is_pinned();
+      const auto copy = later ? runtime::copy_to_pinned : runtime::copy_to_host;
       copy(to.mutable_data_ptr(), data_of(from), bytes, from.device());
       count_to_host(bytes);
+      if (later) finish(to, from.device(), true);
       return true;
     }
     if (to.is_cuda() && from.is_cuda()) {
@@ -67,6 +70,15 @@ class CopyKernel : public c10::OperatorKernel {
       return true;
     }
     return false;
+  }
+
+  // The copy that was just given to the current stream. Pinned memory that the user frees meanwhile would be handed out again.
+  static void finish(const Tensor& host, c10::Device device, bool non_blocking) {
+    if (non_blocking) {
+      runtime::keep_until_done(host.storage(), device);
+    } else {
+      runtime::synchronize(device);
+    }
   }
 
   BoxedKernel boxed_;

@@ -10,11 +10,13 @@
 
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
+#include "fallback/host_allocator.h"
 #include "fallback/original.h"
 #include "fallback/own_ops.h"
 #include "fallback/shadow.h"
 #include "fallback/sparse.h"
 #include "fallback/widened.h"
+#include "runtime/host_memory.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -49,6 +51,7 @@ class Registry {
     const NoWarnings quiet;
     try {
       add_all();
+      add_host_allocator();
     } catch (...) {
       clear();
       throw;
@@ -61,8 +64,10 @@ class Registry {
                 "call disable() again");
     const NoWarnings quiet;
     clear();
+    remove_host_allocator();
     drop_shadows();
     forget_all_widened();
+    runtime::release_unused_pinned();
   }
 
   bool installed() {

@@ -1,8 +1,6 @@
 // Copies by the driver: they run no kernel, so they work on any card.
 #include "runtime/copy.h"
 
-#include "runtime/driver.h"
-
 namespace blackwell_compat::runtime {
 namespace {
 
@@ -10,10 +8,10 @@ DeviceAddress address(const void* pointer) { return reinterpret_cast<DeviceAddre
 
 }  // namespace
 
-void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device) {
+void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device, Stream stream) {
   if (bytes == 0) return;
   const UseContext use(device);
-  BC_CU(cuMemcpyHtoDAsync(address(to), from, bytes, current_stream(device)), bytes, " bytes to ", device);
+  BC_CU(cuMemcpyHtoDAsync(address(to), from, bytes, stream), bytes, " bytes to ", device);
 }
 
 void copy_to_host(void* to, const void* from, size_t bytes, c10::Device device) {

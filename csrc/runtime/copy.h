@@ -1,13 +1,15 @@
-// Bytes between the host and a card, on PyTorch's current stream of the card.
+// Bytes between the host and a card, on PyTorch's current stream of the card unless another is given.
 #pragma once
 #include <c10/core/Device.h>
 
 #include <cstddef>
 
+#include "runtime/driver.h"
+
 namespace blackwell_compat::runtime {
 
-// `from` may be changed or freed when this returns, where it is not pinned.
-void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device);
+// In the order of `stream`. `from` may be changed or freed when this returns, where it is not pinned.
+void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device, Stream stream);
 
 // Waits until the bytes are there.
 void copy_to_host(void* to, const void* from, size_t bytes, c10::Device device);

@@ -34,6 +34,13 @@ Driver load() {
   look_up(library, "cuMemcpyDtoHAsync_v2", d.cuMemcpyDtoHAsync);
   look_up(library, "cuMemcpyDtoDAsync_v2", d.cuMemcpyDtoDAsync);
   look_up(library, "cuMemcpyPeerAsync", d.cuMemcpyPeerAsync);
+  look_up(library, "cuMemHostAlloc", d.cuMemHostAlloc);
+  look_up(library, "cuMemFreeHost", d.cuMemFreeHost);
+  look_up(library, "cuEventCreate", d.cuEventCreate);
+  look_up(library, "cuEventRecord", d.cuEventRecord);
+  look_up(library, "cuEventQuery", d.cuEventQuery);
+  look_up(library, "cuEventSynchronize", d.cuEventSynchronize);
+  look_up(library, "cuStreamWaitEvent", d.cuStreamWaitEvent);
   look_up(library, "cuStreamSynchronize", d.cuStreamSynchronize);
   look_up(library, "cuStreamIsCapturing", d.cuStreamIsCapturing);
   return d;

@@ -27,6 +27,13 @@ struct Driver {
   Result (*cuMemcpyDtoDAsync)(DeviceAddress to, DeviceAddress from, size_t bytes, Stream stream);
   Result (*cuMemcpyPeerAsync)(DeviceAddress to, Context to_context, DeviceAddress from, Context from_context, size_t bytes,
                               Stream stream);
+  Result (*cuMemHostAlloc)(void** memory, size_t bytes, unsigned flags);
+  Result (*cuMemFreeHost)(void* memory);
+  Result (*cuEventCreate)(void** event, unsigned flags);
+  Result (*cuEventRecord)(void* event, Stream stream);
+  Result (*cuEventQuery)(void* event);
+  Result (*cuEventSynchronize)(void* event);
+  Result (*cuStreamWaitEvent)(Stream stream, void* event, unsigned flags);
   Result (*cuStreamSynchronize)(Stream stream);
   Result (*cuStreamIsCapturing)(Stream stream, int* status);
 };

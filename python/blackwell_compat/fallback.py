@@ -249,8 +249,17 @@ def invalidate(tensor: torch.Tensor) -> None:
     _C.fallback_invalidate(tensor)
 
 
-def set_host_cache(limit: int) -> None:
-    """How many bytes host copies of device tensors may take; a quarter of the memory unless set, 0 for none."""
-    if limit < 0:
-        raise ValueError(f"set_host_cache: limit must be >= 0 bytes, got {limit}")
+def set_host_cache(limit: int, pinned: int | None = None) -> None:
+    """How much host memory the fallback may take to save copies over the bus.
+
+    Args:
+        limit: bytes of host copies of device tensors; a quarter of the memory unless set, 0 for none.
+        pinned: bytes of page-locked memory, from which results go to the card while the CPU goes on; an eighth of the
+            memory unless set, 0 for none. Beyond it, or where the driver refuses, pageable memory is taken.
+    """
+    for name, value in (("limit", limit), ("pinned", pinned)):
+        if value is not None and value < 0:
+            raise ValueError(f"set_host_cache: {name} must be >= 0 bytes, got {value}")
     _C.fallback_set_host_limit(limit)
+    if pinned is not None:
+        _C.fallback_set_pinned_limit(pinned)
