@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from blackwell_compat import _C
+from blackwell_compat import _C, bypasses
 
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
@@ -168,6 +168,7 @@ def enable(device: int | str | torch.device | None = None) -> None:
         except BaseException:
             _restore_switches()
             raise
+        bypasses.watch(lacking)
 
 
 def _restore_switches() -> None:
@@ -185,6 +186,7 @@ def disable() -> None:
     with _lock:
         if _C.fallback_installed():
             _C.fallback_uninstall()
+            bypasses.leave()
             _restore_switches()
 
 
