@@ -51,7 +51,7 @@ def nested(d):
 
 NESTED = {
     "padded": lambda n: torch.nested.to_padded_tensor(n, -1.0),
-    "layer_norm": lambda n: F.layer_norm(n, (4,)).unbind(),
+    "layer_norm": lambda n: F.layer_norm(n, (4,), values(4).to(n.device), values(4).to(n.device)).unbind(),
     "linear": lambda n: F.linear(n, values(6, 4).to(n.device)).unbind(),
     "softmax": lambda n: torch.softmax(n, -1).unbind(),
     "bmm": lambda n: torch.bmm(n, n.transpose(1, 2)).unbind(),
