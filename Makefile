@@ -25,7 +25,7 @@ FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path
 WHEEL := 2.4.1
 CARD := RTX 5090
 
-.PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests test-card test-wheels clean-wheels
+.PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -54,6 +54,8 @@ install: $(MADE)/installed
 
 install-for-tests: $(MADE)/installed $(MADE)/test-tools
 
+install-models: $(MADE)/models
+
 test-card: wheel-$(WHEEL)
 	.venv-wheels/$(WHEEL)/bin/python -m pytest --card="$(CARD)" --wheel=$(WHEEL) tests/card $(ARGS)
 
@@ -66,7 +68,7 @@ test-wheels:
 # The environment of a CUDA wheel, with this project built and installed in it
 wheel-%:
 	tools/wheel_env.sh $* .venv-wheels/$*
-	$(MAKE) PYTHON="$(CURDIR)/.venv-wheels/$*/bin/python" install-for-tests
+	$(MAKE) PYTHON="$(CURDIR)/.venv-wheels/$*/bin/python" install-for-tests install-models
 
 clean-wheels:
 	rm -rf .venv-wheels build/torch-*
@@ -93,6 +95,12 @@ $(MADE)/build-tools: $(MADE)/torch.txt
 
 $(MADE)/installed: $(MADE)/build-tools $(FILES)
 	$(INSTALL) --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=$(BUILD) .
+	@touch $@
+
+# 50 MB of model code; it is tested with the torch and the transformers that are there, whatever it asks for itself
+$(MADE)/models: $(MADE)/test-tools pyproject.toml
+	$(PY) tools/requirements_of.py test-models > $@.txt
+	$(PIP) install --quiet --no-deps --requirement $@.txt
 	@touch $@
 
 $(MADE)/%-tools: $(MADE)/torch.txt pyproject.toml

@@ -37,6 +37,11 @@ void invalidate(const at::Tensor& tensor) {
   drop_shadow(storage);
 }
 
+void drop_host_copies() {
+  drop_shadows();
+  forget_all_widened();
+}
+
 }  // namespace
 
 void add_bindings(py::module_& m) {
@@ -48,6 +53,7 @@ void add_bindings(py::module_& m) {
   m.def("fallback_reset_counts", &reset_counts, Unlocked());
   m.def("fallback_set_notice", &set_notice_by_name);
   m.def("fallback_invalidate", &invalidate, Unlocked());
+  m.def("fallback_drop_host_copies", &drop_host_copies, Unlocked());
   m.def("fallback_set_host_limit", &set_shadow_limit, Unlocked());
   m.def("fallback_host_limit", &shadow_limit, Unlocked());
   m.def("fallback_host_bytes", &shadow_bytes, Unlocked());

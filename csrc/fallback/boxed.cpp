@@ -11,6 +11,7 @@
 #include "fallback/generator.h"
 #include "fallback/half.h"
 #include "fallback/host_allocator.h"
+#include "fallback/shadow.h"
 #include "fallback/values.h"
 #include "runtime/copy.h"
 
@@ -36,6 +37,17 @@ void warn(const std::string& op, const Counts& price) {
       "raises.");
 }
 
+// Gives the storages of all tensors in a value no shadows any more.
+void write_unseen(const IValue& value) {
+  each_tensor(value, [](const Tensor& tensor) {
+    if (tensor.defined() && tensor.is_cuda() && tensor.has_storage()) {
+      never_shadow(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
+    }
+  });
+  if (!value.isList() || value.isTensorList()) return;
+  for (const IValue& item : value.toListRef()) write_unseen(item);
+}
+
 }  // namespace
 
 void set_notice(Notice notice) { chosen_notice = notice; }
@@ -44,6 +56,7 @@ int64_t calls_in_flight() { return in_flight; }
 
 void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
   if (original_.there() && only_cards_with_kernels(*stack, facts_.arguments.size())) return original_.call(op, stack);
+  check_runs_on_host(op, facts_.name, c10::DispatchKey::CPU);
   const InFlight flying;
   const Notice notice = chosen_notice.load(std::memory_order_relaxed);
   TORCH_CHECK_NOT_IMPLEMENTED(
@@ -91,6 +104,11 @@ void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::j
     kernel = &kernels->try_emplace(op.operator_name(), OpFacts(op)).first->second;
   }
   (*kernel)(op, keys, stack);
+}
+
+void boxed_collective(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  for (const IValue& value : torch::jit::last(*stack, op.schema().arguments().size())) write_unseen(value);
+  op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
 }
 
 }  // namespace blackwell_compat::fallback

@@ -1,6 +1,7 @@
 // Spans of storages, host tensors of the same geometry over them, and the way back.
 #include "fallback/call.h"
 
+#include <ATen/SparseCsrTensorUtils.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
@@ -184,6 +185,8 @@ void Call::write_back() {
   written_back_ = true;
   for (Bound& bound : bound_) {
     if (!bound.written) continue;
+    c10::TensorImpl* on_device = bound.device.unsafeGetTensorImpl();
+    if (on_device->is_conj() != bound.host.is_conj()) on_device->_set_conj(bound.host.is_conj());  // linalg.lu_solve does it
     Span& span = span_of(bound.device);
     const bool same = storage_of(bound.host) == span.host.unsafeGetStorageImpl() &&
                       bound.host.sizes() == c10::IntArrayRef(bound.sizes) &&
@@ -228,9 +231,10 @@ Tensor Call::device(const Tensor& result) {
   for (const Tensor& argument : of_host_) {
     if (argument.unsafeGetTensorImpl() == result.unsafeGetTensorImpl()) return result;
   }
-  if (result.is_sparse() || result.is_sparse_csr()) return result.to(device());
-  TORCH_CHECK_NOT_IMPLEMENTED(result.layout() == c10::kStrided && result.has_storage() && !result.is_quantized(), op_,
-                              ": the result is ", result.layout(), result.is_quantized() ? " and quantized" : "",
+  if (result.is_sparse() || at::sparse_csr::is_sparse_compressed(result) || result.is_nested() || result.is_quantized()) {
+    return result.to(device());
+  }
+  TORCH_CHECK_NOT_IMPLEMENTED(result.layout() == c10::kStrided && result.has_storage(), op_, ": the result is ", result.layout(),
                               ", which blackwell_compat does not carry to a card; call it on the CPU (.cpu())");
   for (const Span& span : spans_) {
     if (span.host.unsafeGetStorageImpl() != storage_of(result)) continue;

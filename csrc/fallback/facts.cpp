@@ -60,6 +60,7 @@ const Names& device_mixers() {
                            "aten::_unsafe_index",
                            "aten::_unsafe_index_put",
                            "aten::_ctc_loss",
+                           "aten::_nested_from_padded",
                            "aten::_cudnn_rnn",
                            "aten::_thnn_fused_lstm_cell",
                            "aten::segment_reduce",
@@ -104,9 +105,6 @@ const Names& kept() {
                            "aten::_use_miopen_ctc_loss",
                            "aten::_use_miopen_ctc_loss.Tensor",
                            "aten::_nested_view_from_buffer",
-                           "aten::_nested_tensor_from_mask",
-                           "aten::_nested_tensor_from_mask_left_aligned",
-                           "aten::_nested_from_padded",
                            "aten::_nested_compute_contiguous_strides_offsets"};
   return names;
 }
@@ -141,6 +139,14 @@ OpFacts::OpFacts(const c10::OperatorHandle& op)
 bool works_without_kernels(const c10::OperatorHandle& op) {
   const std::string name = full_name(op.operator_name());
   return kept().count(name) > 0;
+}
+
+void check_runs_on_host(const c10::OperatorHandle& op, const std::string& name, c10::DispatchKey host) {
+  if (op.hasComputedKernelForDispatchKey(host)) return;
+  const bool attention = name.find("attention") != std::string::npos;
+  TORCH_CHECK_NOT_IMPLEMENTED(false, name,
+                              ": PyTorch has a kernel of it for CUDA, which does not work on this card, and none for ", host,
+                              attention ? "; call torch.nn.functional.scaled_dot_product_attention" : "; call another op");
 }
 
 const std::vector<std::string>& hidden_launchers() {

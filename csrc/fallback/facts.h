@@ -27,6 +27,9 @@ struct OpFacts {
 // Whether an op works on a card without kernels, so that its own kernel stays: allocation, views and other metadata.
 bool works_without_kernels(const c10::OperatorHandle& op);
 
+// Throws where PyTorch has no kernel of the op for key `host`, saying what to do.
+void check_runs_on_host(const c10::OperatorHandle& op, const std::string& name, c10::DispatchKey host);
+
 // Ops without a kernel of their own at the CUDA key that start kernels all the same, through DispatchStub or by type.
 const std::vector<std::string>& hidden_launchers();
 

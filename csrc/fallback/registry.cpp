@@ -91,8 +91,10 @@ class Registry {
     add_cpu_kernels(library("aten", c10::DispatchKey::CPU));
     add_own_ops(library("aten", c10::DispatchKey::CUDA));
     for (const auto& name : wanted()) add(name);
-    add_sparse(c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU);
-    add_sparse(c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU);
+    add_layout(c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU);
+    add_layout(c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU);
+    add_layout(c10::DispatchKey::NestedTensorCUDA, c10::DispatchKey::NestedTensorCPU);
+    add_layout(c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedCPU);
     library("_", c10::DispatchKey::CUDA).fallback(torch::CppFunction::makeFromBoxedFunction<&boxed_any>());
   }
 
@@ -137,19 +139,25 @@ class Registry {
       coverage_[full_name(name)] = "kept";
       return;
     }
+    if (*name.getNamespace() == "c10d") {
+      coverage_[full_name(name)] = "kept";
+      library("c10d", c10::DispatchKey::ADInplaceOrView)
+          .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&boxed_collective>());
+      return;
+    }
     coverage_[full_name(name)] = "fallback";
     library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
         .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<BoxedKernel>(*op)));
   }
 
-  void add_sparse(c10::DispatchKey card, c10::DispatchKey host) {
+  void add_layout(c10::DispatchKey card, c10::DispatchKey host) {
     auto& dispatcher = c10::Dispatcher::singleton();
     for (const auto& name : dispatcher.getRegistrationsForDispatchKey(card)) {
       const auto op = dispatcher.findSchema(name);
-      if (!op || sparse_works_without_kernels(*op) || returns_view(*op) || !op->hasKernelForDispatchKey(host)) continue;
+      if (!op || layout_works_without_kernels(*op, card) || returns_view(*op)) continue;
       library(std::string(*name.getNamespace()), card)
           .impl(full_name(name).c_str(),
-                torch::CppFunction::makeFromBoxedFunctor(std::make_unique<SparseKernel>(OpFacts(*op), host)));
+                torch::CppFunction::makeFromBoxedFunctor(std::make_unique<LayoutKernel>(OpFacts(*op), host)));
     }
   }
 

@@ -42,12 +42,9 @@ class Table {
     if (found != places_.end()) erase(found->second);
     made_since_sweep_ += bytes;
     if (made_since_sweep_ > kSweep) sweep();
-    if (bytes > limit_) return;
+    if (bytes > limit_ || never_.count(device) > 0) return;
     while (bytes_ + bytes > limit_) erase(std::prev(shadows_.end()));
-    shadows_.push_front(
-        {device,
-         c10::weak_intrusive_ptr<c10::StorageImpl>(c10::intrusive_ptr<c10::StorageImpl>::unsafe_reclaim_from_nonowning(device)),
-         host, bytes});
+    shadows_.push_front({device, weak(device), host, bytes});
     places_[device] = shadows_.begin();
     bytes_ += bytes;
   }
@@ -56,6 +53,12 @@ class Table {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = places_.find(device);
     if (found != places_.end()) erase(found->second);
+  }
+
+  void never(c10::StorageImpl* device) {
+    drop(device);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    never_.try_emplace(device, weak(device));
   }
 
   void drop_all() {
@@ -82,7 +85,12 @@ class Table {
 
  private:
   using Place = std::list<Shadow>::iterator;
+  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
   static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
+
+  static Weak weak(c10::StorageImpl* device) {
+    return Weak(c10::intrusive_ptr<c10::StorageImpl>::unsafe_reclaim_from_nonowning(device));
+  }
 
   void erase(Place place) {
     bytes_ -= place->bytes;
@@ -96,11 +104,15 @@ class Table {
       const auto here = place++;
       if (here->alive.expired()) erase(here);
     }
+    for (auto entry = never_.begin(); entry != never_.end();) {
+      entry = entry->second.expired() ? never_.erase(entry) : std::next(entry);
+    }
   }
 
   std::mutex mutex_;
   std::list<Shadow> shadows_;
   std::unordered_map<c10::StorageImpl*, Place> places_;
+  std::unordered_map<c10::StorageImpl*, Weak> never_;
   int64_t bytes_ = 0, limit_ = quarter_of_memory(), made_since_sweep_ = 0;
 };
 
@@ -115,6 +127,7 @@ Table& table() {
 c10::Storage find_shadow(c10::StorageImpl* device) { return table().find(device); }
 void keep_shadow(c10::StorageImpl* device, const c10::Storage& host) { table().keep(device, host); }
 void drop_shadow(c10::StorageImpl* device) { table().drop(device); }
+void never_shadow(c10::StorageImpl* device) { table().never(device); }
 void drop_shadows() { table().drop_all(); }
 void set_shadow_limit(int64_t bytes) { table().set_limit(bytes); }
 int64_t shadow_limit() { return table().limit(); }

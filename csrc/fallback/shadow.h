@@ -17,6 +17,9 @@ void keep_shadow(c10::StorageImpl* device, const c10::Storage& host);
 void drop_shadow(c10::StorageImpl* device);
 void drop_shadows();
 
+// From now on something writes to `device` that nobody tells of: it gets no shadow any more.
+void never_shadow(c10::StorageImpl* device);
+
 // Bytes that shadows may take; 0 keeps none. By default a quarter of the memory.
 void set_shadow_limit(int64_t bytes);
 int64_t shadow_limit();

@@ -1,4 +1,5 @@
-// The fallback of sparse tensors (COO, CSR and the like): whole tensors move, since their parts are dense tensors.
+// The fallback of sparse (COO, CSR and the like), nested and quantized tensors: whole tensors move, since Tensor.to knows
+// their parts.
 #pragma once
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
@@ -7,10 +8,10 @@
 
 namespace blackwell_compat::fallback {
 
-class SparseKernel : public c10::OperatorKernel {
+class LayoutKernel : public c10::OperatorKernel {
  public:
-  // `host` is the key of the CPU's kernels: SparseCPU or SparseCsrCPU.
-  SparseKernel(OpFacts facts, c10::DispatchKey host) : facts_(std::move(facts)), host_(host) {}
+  // `host` is the key of the CPU's kernels, such as SparseCPU.
+  LayoutKernel(OpFacts facts, c10::DispatchKey host) : facts_(std::move(facts)), host_(host) {}
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
@@ -18,7 +19,7 @@ class SparseKernel : public c10::OperatorKernel {
   const c10::DispatchKey host_;
 };
 
-// Whether an op of sparse tensors works without kernels, by itself or by way of dense ops.
-bool sparse_works_without_kernels(const c10::OperatorHandle& op);
+// Whether an op of the tensors of key `card` works without kernels, by itself or by way of dense ops.
+bool layout_works_without_kernels(const c10::OperatorHandle& op, c10::DispatchKey card);
 
 }  // namespace blackwell_compat::fallback

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from blackwell_compat import _C
+from blackwell_compat import _C, bypasses
 
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
@@ -175,6 +175,7 @@ def enable(device: int | str | torch.device | None = None) -> None:
         except BaseException:
             _restore_switches()
             raise
+        bypasses.watch(lacking)
 
 
 def _restore_switches() -> None:
@@ -192,6 +193,7 @@ def disable() -> None:
     with _lock:
         if _C.fallback_installed():
             _C.fallback_uninstall()
+            bypasses.leave()
             _lacking.clear()
             _restore_switches()
 

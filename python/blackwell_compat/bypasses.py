@@ -1,0 +1,109 @@
+"""What reaches a card past the dispatcher, while the fallback is on: replayed graphs, Triton, chosen attention.
+
+Writers that the fallback does not see would leave its host copies stale, so they are dropped after each.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from blackwell_compat import _C
+
+_undo: list[Callable[[], None]] = []
+_JIT = "triton.runtime.jit"
+
+
+def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    setattr(owner, name, make(original))
+    _undo.append(lambda: setattr(owner, name, original))
+
+
+def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
+    def write(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _C.fallback_drop_host_copies()
+
+    return write
+
+
+class _TritonImport(importlib.abc.MetaPathFinder):
+    """Watches triton where it is imported after enable()."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != _JIT:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                _replace(module.JITFunction, "run", _writing)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _watch_triton() -> None:
+    if _JIT in sys.modules:
+        _replace(sys.modules[_JIT].JITFunction, "run", _writing)
+        return
+    finder = _TritonImport()
+    sys.meta_path.insert(0, finder)
+    _undo.append(lambda: sys.meta_path.remove(finder))
+
+
+def _refuse_inductor(lacking: list[int]) -> None:
+    def without_cards(original: Callable[..., Any]) -> Callable[..., Any]:
+        def compile_graph(self: Any, model: Any, inputs: Any) -> Any:
+            nodes = [node.meta.get("example_value") for node in model.graph.nodes]
+            for value in (*inputs, *nodes):
+                if isinstance(value, torch.Tensor) and value.is_cuda and (value.device.index or 0) in lacking:
+                    raise RuntimeError(
+                        f"torch.compile: inductor writes kernels for {value.device}, whose ops this fallback runs "
+                        'on the CPU; compile with backend="eager" or "aot_eager" there, or without torch.compile'
+                    )
+            return original(self, model, inputs)
+
+        return compile_graph
+
+    _replace(torch._TorchCompileInductorWrapper, "__call__", without_cards)
+
+
+def _choose_composite_attention() -> None:
+    """torch.nn.attention.sdpa_kernel and its like go on to work, with the composite whatever they choose."""
+    math = torch._C._get_math_sdp_enabled()
+    _undo.append(lambda: torch._C._set_sdp_use_math(math))
+    torch._C._set_sdp_use_math(True)
+    _replace(torch._C, "_set_sdp_use_math", lambda original: lambda enabled: original(True))
+    for name in ("_set_sdp_use_flash", "_set_sdp_use_mem_efficient", "_set_sdp_use_cudnn"):
+        if hasattr(torch._C, name):
+            _replace(torch._C, name, lambda original: lambda enabled: original(False))
+
+
+def watch(lacking: list[int]) -> None:
+    """From enable(): `lacking` are the cards whose ops run on the CPU."""
+    _choose_composite_attention()
+    _replace(torch.cuda.CUDAGraph, "replay", _writing)
+    _watch_triton()
+    _refuse_inductor(lacking)
+
+
+def leave() -> None:
+    """Undoes watch()."""
+    while _undo:
+        _undo.pop()()
