@@ -114,14 +114,34 @@ def test_equals_the_cpu(make):
     assert_no_launch()
 
 
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("mode", ["hybrid", "auto"])
+def test_patched_equals_the_cpu(make, mode, fallback):
+    torch.manual_seed(0)
+    model, inputs = make()
+    model.eval()
+    with torch.inference_mode():
+        want = outputs(model(**inputs))
+        assert fallback.patch_model(model.to(CARD), mode).mode == {"auto": "cpu"}.get(mode, mode)
+        got = outputs(model(**{name: value.to(CARD) for name, value in inputs.items()}))
+    for name, value in want.items():
+        assert got[name].device.type == CARD
+        difference = (got[name].cpu().double() - value.double()).abs().max()
+        assert difference <= 1e-5 * value.abs().max(), (name, difference)
+    assert_no_launch()
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "auto"])
 @pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)
-def test_generates_the_same_tokens(make):
+def test_generates_the_same_tokens(make, mode, fallback):
     torch.manual_seed(0)
     model, inputs = make()
     model.eval()
     options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
     want = model.generate(**inputs, **options)
     model.to(CARD)
+    if mode:
+        fallback.patch_model(model, mode)
     got = model.generate(**{name: value.to(CARD) for name, value in inputs.items()}, **options)
     assert torch.equal(got.cpu(), want)
     assert_no_launch()

@@ -1,6 +1,7 @@
 """Mode hybrid: layers compute on the CPU with packed weights, the data stays on the card."""
 
 import copy
+import inspect
 import logging
 import pickle
 
@@ -246,6 +247,18 @@ def test_a_first_call_that_fails_moves_the_model_to_the_cpu(keep, caplog):
     assert caplog.text.count("the first call in mode hybrid raised (CUDA error: out of memory)") == 1
     bc.unpatch_model(model)
     assert {p.device.type for p in model.parameters()} == {CARD}
+
+
+def test_until_the_first_call_forward_looks_as_it_did():
+    model = small().to(CARD)
+    before = inspect.signature(model.forward)
+    bc.patch_model(model, "hybrid")
+    assert inspect.signature(model.forward) == before
+    kept = model.forward  # as libraries do that put their own in its place
+    vars(model)["forward"] = lambda ids: kept(ids)
+    for _ in range(2):
+        close(model(IDS.to(CARD)), small()(IDS))
+    assert kept.over
 
 
 def test_a_mistake_of_the_caller_changes_nothing(caplog):

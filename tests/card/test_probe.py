@@ -61,7 +61,8 @@ def test_a_wheel_that_was_built_for_the_card_is_asked_here(monkeypatch):
         ([f"sm_{major}0", "compute_50"], True),
         ([f"sm_{major}{minor + 1}"], False),
         ([f"sm_{major - 1}0", f"compute_{major}{minor}"], False),
-        ([f"sm_{major}{minor}a"], False),
+        ([f"sm_{major}{minor}a"], True),
+        ([f"sm_{major}{minor + 1}a"], False),
         ([], False),
     ):
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda listed=listed: listed)

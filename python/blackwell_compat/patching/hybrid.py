@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -30,28 +31,36 @@ def drop_mark(module: nn.Module) -> None:
 class FirstCall:
     """The forward of a model until it has run once: where that fails on the card, the whole model goes to the CPU.
 
-    It stands in vars(model)["forward"] and copies and pickles with the model.
+    It stands in vars(model)["forward"], shows the signature of the real one, and copies and pickles with the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.over = False  # somebody else may have kept it
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:  # what inspect.signature asks for
+        return types.MethodType(type(self.model).forward, self.model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        model = self.model
-        if torch.compiler.is_compiling():
-            return type(model).forward(model, *args, **kwargs)
-        drop_first_call(model)
+        forward = type(self.model).forward
+        if self.over or torch.compiler.is_compiling():
+            return forward(self.model, *args, **kwargs)
         try:
-            return model.forward(*args, **kwargs)
+            result = forward(self.model, *args, **kwargs)
         except RuntimeError as error:
             reason = error
-        except BaseException:
-            expect_first_call(model)
-            raise
+        else:
+            self._end()
+            return result
         try:
             return self._on_cpu(reason, args, kwargs)
         finally:
             del reason  # its traceback holds this frame, and so the arguments
+
+    def _end(self) -> None:
+        self.over = True
+        drop_first_call(self.model)
 
     def _on_cpu(self, reason: RuntimeError, args: Any, kwargs: Any) -> Any:
         """The same call with everything on the CPU; raises `reason` where that fails as well."""
@@ -61,11 +70,11 @@ class FirstCall:
         moving.move_to_cpu(model, state)
         try:
             on_cpu = pytree.tree_map_only(torch.Tensor, lambda t: t.to(CPU), (args, kwargs))
-            result = model.forward(*on_cpu[0], **on_cpu[1])
+            result = type(model).forward(model, *on_cpu[0], **on_cpu[1])
         except BaseException:
             moving.move_back(model, state)
-            expect_first_call(model)
             raise reason from None
+        self._end()
         state.mode = "cpu"
         moving.add_hooks(model)
         log.warning("patch_model: the first call in mode hybrid raised (%s); the model runs on the CPU now", reason)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from blackwell_compat import fallback
+from blackwell_compat.doctor import runs_on
 
 SECONDS = 60  # for a child process to import torch, open the card and run the probe
 _CHILD = "import json, sys; from blackwell_compat.patching.probe import probe; print(json.dumps(probe(sys.argv[1])))"
@@ -82,10 +83,9 @@ def examine(device: torch.device) -> dict[str, str]:
 
 
 def _is_built_for(device: torch.device) -> bool:
-    """Whether the wheel's list has machine code for a card: of its major version, and not of a later minor one."""
-    major, minor = torch.cuda.get_device_capability(device)
-    listed = [arch[3:] for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-    return any(arch[:-1] == str(major) and int(arch[-1]) <= minor for arch in listed if arch.isdecimal())
+    """Whether the wheel's list has machine code for a card."""
+    machine_code = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    return runs_on(machine_code, torch.cuda.get_device_capability(device))
 
 
 def _is_python() -> bool:
