@@ -7,6 +7,7 @@ ifeq ($(origin PYTHON),undefined)
   PY := .venv/bin/python
   BUILD := build/venv
   MADE := .venv/made
+  COMPILER := $(MADE)/kernels-tools
 else
   # Named after the torch that is there, so that two environments never share objects or stamps
   PY := $(PYTHON)
@@ -26,7 +27,7 @@ WHEEL := 2.4.1
 CARD := RTX 5090
 
 .PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
-test: $(MADE)/installed $(MADE)/test-tools test-fakecard
+test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
 # The fake card alone, with neither torch nor wheel

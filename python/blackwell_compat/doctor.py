@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from blackwell_compat import _C
+from blackwell_compat import _C, compilers
 
 ISA_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
@@ -88,6 +88,7 @@ def _cuda_devices(archs: list[str]) -> list[dict[str, Any]]:
                 "name": torch.cuda.get_device_name(index),
                 "capability": f"{capability[0]}.{capability[1]}",
                 "wheel_has_kernels": runs_on(archs, capability),
+                "kernels_compile_to": compilers.target(capability),
             }
         )
     return devices
@@ -121,10 +122,14 @@ class Doctor(dict[str, Any]):
         for device in self["cuda_devices"]:
             fits = "the wheel has kernels for it" if device["wheel_has_kernels"] else "the wheel has NO kernels for it"
             rows.append(("GPU", f"{device['name']}, compute capability {device['capability']}: {fits}"))
+            rows.append(("  a kernel of ours would be", device["kernels_compile_to"]))
         if not self["cuda_devices"]:
             rows.append(("GPU", "none that torch can use"))
         if self["driver"]:
             rows.append(("NVIDIA driver", self["driver"]))
+        for one in self["compilers"]:
+            rows.append((f"NVRTC {one['version']}", one["path"]))
+        rows.append(("compiled kernels are kept in", self["kernel_cache"] or "no folder: each process compiles"))
         rows.append(("float32 kernels", f"ours, {cpu['kernels']}"))
         rows.append(("oneDNN, for half precision", onednn or "not in this build: computed in float32"))
         for dtype, computed in self["cpu_dtypes"].items():
@@ -167,9 +172,10 @@ def doctor() -> Doctor:
     """Look at the machine, the torch wheel and this package.
 
     Returns:
-        a dict with the keys version, python, platform, cpu, torch, cuda_devices, driver, onednn (version, or None in a
-        build without it), cpu_dtypes (dtype -> what this CPU computes it in), openmp (files), stats (see
-        `stats`) and warnings. Printed, it is a table.
+        a dict with the keys version, python, platform, cpu, torch, cuda_devices, driver, compilers (NVRTC: path,
+        version, architectures), kernel_cache (a folder, or ""), onednn (version, or None in a build without it),
+        cpu_dtypes (dtype -> what this CPU computes it in), openmp (files), stats (see `stats`) and warnings. Printed,
+        it is a table.
     """
     archs = torch.cuda.get_arch_list() if torch.cuda.is_available() else []
     if not archs and hasattr(torch._C, "_cuda_getArchFlags"):
@@ -195,6 +201,8 @@ def doctor() -> Doctor:
         torch={"version": torch.__version__, "cuda": torch.version.cuda, "archs": archs},
         cuda_devices=devices,
         driver=_driver(),
+        compilers=compilers.compilers(),
+        kernel_cache=_C.runtime_cache_folder(),
         onednn=_C.onednn_version,
         cpu_dtypes=dict(_C.cpu_dtypes()),
         openmp=openmp,

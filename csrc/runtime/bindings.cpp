@@ -1,0 +1,46 @@
+// Names in _C start with runtime_; python/blackwell_compat/compilers.py says what they mean.
+#include "runtime/bindings.h"
+
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "runtime/compiler.h"
+#include "runtime/kernel_cache.h"
+
+namespace blackwell_compat::runtime {
+namespace {
+
+namespace py = pybind11;
+using Unlocked = py::call_guard<py::gil_scoped_release>;
+
+py::list list_compilers() {
+  py::list result;
+  for (const auto& one : compilers()) result.append(py::make_tuple(one->path(), one->version(), one->architectures()));
+  return result;
+}
+
+std::pair<std::string, std::string> choose(int capability) {
+  const Target target = target_for(capability);
+  return {target.compiler->path(), target.architecture};
+}
+
+py::bytes compile(const std::string& name, const std::string& source, const std::vector<std::string>& options, int capability) {
+  std::string code;
+  {
+    const py::gil_scoped_release unlocked;
+    code = compiled(name, source, options, capability);
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_bindings(py::module_& m) {
+  m.def("runtime_set_compilers", &set_compilers, Unlocked());
+  m.def("runtime_compilers", &list_compilers);
+  m.def("runtime_target", &choose, Unlocked());
+  m.def("runtime_compile", &compile);
+  m.def("runtime_cache_folder", &cache_folder, Unlocked());
+}
+
+}  // namespace blackwell_compat::runtime

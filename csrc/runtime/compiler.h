@@ -1,0 +1,27 @@
+// From a kernel's source to code for a card: by the compiler that suits it best, once per machine.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/nvrtc.h"
+
+namespace blackwell_compat::runtime {
+
+// Where NVRTC may be, best first. Files that are none are left out.
+void set_compilers(const std::vector<std::string>& paths);
+std::vector<std::shared_ptr<const Nvrtc>> compilers();
+
+struct Target {
+  std::shared_ptr<const Nvrtc> compiler;
+  std::string architecture;  // "sm_120": machine code; "compute_90": PTX, which the driver compiles further
+};
+
+// For a card of compute capability 12.0 `capability` is 120. The first compiler that knows it; else machine code of its major
+// version, which runs there; else the newest PTX below it. Throws RuntimeError where there is none, and says what to install.
+Target target_for(int capability);
+
+// Code of `source`, from the disk (kernel_cache.h) where it was compiled before. `name` is for messages. Thread-safe.
+std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options, int capability);
+
+}  // namespace blackwell_compat::runtime
