@@ -30,8 +30,6 @@ void grow(c10::StorageImpl* storage, int64_t bytes) {
 void resize(const at::Tensor& self, c10::IntArrayRef sizes, std::optional<c10::MemoryFormat> format) {
   c10::TensorImpl* impl = self.unsafeGetTensorImpl();
   if (self.sizes() != sizes) {
-    TORCH_CHECK(!self.has_names(), "resize_: a tensor with names keeps its sizes ", self.sizes(), ", got ", sizes,
-                "; drop the names first, with rename(None)");
     impl->set_sizes_contiguous(sizes);
     c10::StorageImpl* storage = impl->unsafe_storage().unsafeGetStorageImpl();
     const auto bytes =

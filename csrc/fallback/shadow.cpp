@@ -66,8 +66,8 @@ class Table {
     Locked locked(*this);
     const auto found = places_.find(device);
     if (found != places_.end()) erase(found->second, locked);
-    made_since_sweep_ += bytes;
-    if (made_since_sweep_ > kSweep || bytes_ + bytes > limit_) sweep(locked);
+    made_since_sweep_ += bytes + kEntry;
+    if (made_since_sweep_ > kSweep) sweep(locked);
     if (bytes > limit_) return;
     shrink(limit_ - bytes, locked);
     shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
@@ -190,6 +190,7 @@ class Table {
 
  private:
   static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
+  static constexpr int64_t kEntry = 1 << 10;  // bytes that a shadow counts for besides, so that tiny ones do not pile up
 
   void erase(Place place, Locked& locked) {
     level(*place);

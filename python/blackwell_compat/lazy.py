@@ -111,8 +111,9 @@ def set_lazy_upload(on: bool) -> None:
     __cuda_array_interface__ and sharing between processes, and is written at once from then on. Copies, pickling and
     torch.save take the newest bytes from wherever they are.
 
-    Not seen are C++ code that takes an address past Python, torch.Stream and torch.Event, and functions imported by
-    name beforehand (from torch.utils.dlpack import to_dlpack): call torch.cuda.synchronize() before those.
+    Not seen are C++ code that takes an address past Python, addresses taken before it was on, torch.Stream and
+    torch.Event, and functions imported by name beforehand (from torch.utils.dlpack import to_dlpack): call
+    torch.cuda.synchronize() before those.
 
     Raises:
         RuntimeError: the fallback is not enabled.

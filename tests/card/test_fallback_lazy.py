@@ -1,5 +1,6 @@
 """Lazy upload: the same results, and the card's bytes are right wherever something can see them."""
 
+import contextlib
 import ctypes
 import io
 import itertools
@@ -59,6 +60,12 @@ def ahead():
     return x, unseen_address(x), want
 
 
+def resident():
+    """Bytes of this process in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
 def uploads():
     return fakecard.counters()["h2d"]
 
@@ -87,6 +94,11 @@ def test_what_was_freed_is_never_uploaded():
     assert uploads() == before
 
 
+def share(x):
+    with contextlib.suppress(RuntimeError):  # the fake card has no handles for other processes
+        x.untyped_storage()._share_cuda_()
+
+
 FLUSHES = {
     "synchronize": lambda x: torch.cuda.synchronize(),
     "stream": lambda x: torch.cuda.current_stream().synchronize(),
@@ -108,8 +120,15 @@ FLUSHES = {
     "host cache": lambda x: bc.set_host_cache(0),
     "lazy off": lambda x: bc.set_lazy_upload(False),
     "lazy off in C++": lambda x: _C.fallback_set_lazy(False),
+    "wait_event": lambda x: torch.cuda.Stream().wait_event(torch.cuda.Event()),
+    "Event.synchronize": lambda x: torch.cuda.Event().synchronize(),
+    "sharing": share,
     "legacy torch.save": lambda x: torch.save(x, io.BytesIO(), _use_new_zipfile_serialization=False),
 }
+
+
+if hasattr(torch, "accelerator"):  # torch 2.6 and newer
+    FLUSHES["accelerator"] = lambda x: torch.accelerator.synchronize()
 
 
 @pytest.mark.parametrize("flush", FLUSHES.values(), ids=FLUSHES)
@@ -231,6 +250,37 @@ def test_memory_pressure_uploads_what_goes(host_limit):
     assert all(torch.equal(t.cpu(), values(1 << 16) + i) for i, t in enumerate(kept))
     torch.cuda.synchronize()
     assert all(torch.equal(device_bytes(unseen_address(t), 1 << 16), values(1 << 16) + i) for i, t in enumerate(kept))
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["at once", "lazy"])
+def test_ten_thousand_sentences_of_any_length_do_not_grow(lazy, host_limit):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(50, 32), torch.nn.Linear(32, 192), torch.nn.ReLU()).to(CARD)
+    lengths = torch.randint(1, 200, (10_000,)).tolist()
+    limit = 4 << 20
+    bc.set_host_cache(limit)
+    bc.set_lazy_upload(lazy)
+    try:
+        with torch.inference_mode():
+            for i, length in enumerate(lengths):
+                model(torch.zeros(1, length, dtype=torch.long, device=CARD))
+                if i == 2000:
+                    before, pinned = resident(), _C.fallback_pinned_bytes()
+                assert i % 100 or _C.fallback_host_bytes() <= limit
+        assert resident() - before < 16 << 20
+        assert _C.fallback_pinned_bytes() <= pinned + (4 << 20)
+    finally:
+        bc.set_lazy_upload(True)
+
+
+def test_tiny_results_do_not_pile_up():
+    one = torch.ones(1).to(CARD)
+    for _ in range(30_000):
+        one + one
+    before = resident()
+    for _ in range(60_000):
+        one + one
+    assert resident() - before < 8 << 20
 
 
 def test_a_graph_begins_and_replays_with_the_newest_bytes():
