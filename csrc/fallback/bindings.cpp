@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "fallback/boxed.h"
+#include "fallback/call.h"
 #include "fallback/counters.h"
 #include "fallback/registry.h"
 #include "fallback/shadow.h"
@@ -34,7 +35,16 @@ void invalidate(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.has_storage()) return;
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   if (const c10::Storage host = find_shadow(storage)) forget_widened(host.unsafeGetStorageImpl());
-  drop_shadow(storage);
+  const auto [begin, end] = extent(tensor);
+  overwrite(storage, begin, end);
+}
+
+void expose_storage(const at::Storage& storage) {
+  if (storage.device().is_cuda()) expose(storage.unsafeGetStorageImpl());
+}
+
+void expose_tensor(const at::Tensor& tensor) {
+  if (tensor.layout() == c10::kStrided && tensor.has_storage()) expose_storage(tensor.storage());
 }
 
 void drop_host_copies() {
@@ -52,6 +62,10 @@ void add_bindings(py::module_& m) {
   m.def("fallback_counts", &counts_by_name);
   m.def("fallback_reset_counts", &reset_counts, Unlocked());
   m.def("fallback_set_notice", &set_notice_by_name);
+  m.def("fallback_set_lazy", &set_lazy, Unlocked());
+  m.def("fallback_flush", &flush_all, Unlocked());
+  m.def("fallback_expose", &expose_tensor, Unlocked());
+  m.def("fallback_expose", &expose_storage, Unlocked());
   m.def("fallback_invalidate", &invalidate, Unlocked());
   m.def("fallback_drop_host_copies", &drop_host_copies, Unlocked());
   m.def("fallback_set_host_limit", &set_shadow_limit, Unlocked());

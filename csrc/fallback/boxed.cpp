@@ -10,7 +10,6 @@
 #include "fallback/counters.h"
 #include "fallback/generator.h"
 #include "fallback/half.h"
-#include "fallback/host_allocator.h"
 #include "fallback/shadow.h"
 #include "fallback/values.h"
 #include "runtime/copy.h"
@@ -85,7 +84,6 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
   }
   const at::AutoDispatchBelowADInplaceOrView below;
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const InPinnedMemory results(call.device());
   call_on_cpu(op, facts_, lacks_half_, stack);
   call.write_back();
   const size_t returned = op.schema().returns().size();

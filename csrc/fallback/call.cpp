@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "common/pack_cache.h"
-#include "fallback/host_allocator.h"
+#include "fallback/original.h"
 #include "fallback/shadow.h"
 #include "fallback/transfer.h"
 #include "fallback/widened.h"
@@ -23,16 +23,6 @@ constexpr int64_t kAlignment = 64;  // bytes; host memory is as aligned as what 
 
 c10::StorageImpl* storage_of(const Tensor& tensor) {
   return tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-}
-
-// The bytes of its storage that a tensor reaches.
-std::pair<int64_t, int64_t> extent(const Tensor& tensor) {
-  const auto item = static_cast<int64_t>(tensor.itemsize());
-  const int64_t begin = tensor.storage_offset() * item;
-  if (tensor.numel() == 0) return {begin, begin};
-  int64_t last = 0;
-  for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
-  return {begin, begin + (last + 1) * item};
 }
 
 // A tensor over `storage` with the geometry and bits of `like`, `shift` bytes further on.
@@ -55,12 +45,22 @@ void forget_made_of(const c10::StorageImpl* host) {
 
 }  // namespace
 
+std::pair<int64_t, int64_t> extent(const Tensor& tensor) {
+  const auto item = static_cast<int64_t>(tensor.itemsize());
+  const int64_t begin = tensor.storage_offset() * item;
+  if (tensor.numel() == 0) return {begin, begin};
+  int64_t last = 0;
+  for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
+  return {begin, begin + (last + 1) * item};
+}
+
 Call::~Call() {
   if (written_back_) return;
   // The op threw: its shadows may hold half a result that the device does not
   for (const Bound& bound : bound_) {
     if (!bound.written) continue;
-    drop_shadow(storage_of(bound.device));
+    const auto [begin, end] = extent(bound.device);
+    half_written(storage_of(bound.device), begin, end);
     if (bound.host.defined()) forget_made_of(storage_of(bound.host));
   }
 }
@@ -163,7 +163,7 @@ void Call::bring(Span& span) {
     return;
   }
   // Most of a storage: bring all of it and keep it. A small part of a large one comes alone
-  if (2 * (span.end - span.begin) >= bytes && bytes <= shadow_limit()) {
+  if (2 * (span.end - span.begin) >= bytes && bytes <= shadow_limit() && !runs_kernels(span.storage->device())) {
     span.host = host_storage(bytes, device);
     if (span.read || !whole) download(span.host.mutable_data(), span.storage, 0, bytes);
     span.begin = 0;
@@ -203,12 +203,14 @@ void Call::write_back() {
   for (const Span& span : spans_) {
     if (span.dirty_end <= span.dirty_begin) continue;
     forget_made_of(span.host.unsafeGetStorageImpl());
+    if (span.shadowed && defer_upload(span.storage, span.host, span.dirty_begin, span.dirty_end)) continue;
     upload(span.storage, span.dirty_begin, span.host, span.dirty_begin - span.begin, span.dirty_end - span.dirty_begin);
   }
 }
 
 // An out= argument that the op gave another size or other strides.
 void Call::upload_resized(Bound& bound) {
+  flush(storage_of(bound.device));
   drop_shadow(storage_of(bound.device));
   if (bound.device.sizes() != bound.host.sizes()) bound.device.resize_(bound.host.sizes());
   if (bound.device.strides() != bound.host.strides() && bound.host.is_non_overlapping_and_dense()) {
@@ -252,11 +254,12 @@ Tensor Call::device(const Tensor& result) {
                                     [&](const Tensor& t) { return t.has_storage() && storage_of(t) == storage_of(result); });
   // A part of an argument on the host, or a small view of something large that was made on the way
   if (borrowed || storage_of(source)->nbytes() > 2 * source.nbytes() + 4096) source = source.clone(at::MemoryFormat::Preserve);
-  const c10::Storage& host = source.storage();
-  const auto bytes = static_cast<int64_t>(host.nbytes());
+  const auto bytes = static_cast<int64_t>(source.storage().nbytes());
   const c10::Storage on_device = at::empty({bytes}, at::TensorOptions(at::kByte).device(device())).storage();
-  upload(on_device.unsafeGetStorageImpl(), 0, host, 0, bytes);
-  if (bytes > 0) keep_shadow(on_device.unsafeGetStorageImpl(), host);
+  c10::StorageImpl* to = on_device.unsafeGetStorageImpl();
+  const c10::Storage host = is_lazy() ? source.storage() : staged(source.storage(), device());
+  if (bytes > 0 && !runs_kernels(device())) keep_shadow(to, host);
+  if (!defer_upload(to, host, 0, bytes)) upload(to, 0, host, 0, bytes);
   made_.emplace_back(storage_of(source), on_device);
   return like_over(on_device, c10::DispatchKey::CUDA, source, 0);
 }

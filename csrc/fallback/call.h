@@ -69,4 +69,7 @@ class Call {
   bool written_back_ = false;
 };
 
+// The bytes of its storage that a tensor reaches.
+std::pair<int64_t, int64_t> extent(const at::Tensor& tensor);
+
 }  // namespace blackwell_compat::fallback

@@ -51,6 +51,8 @@ void count_to_device(int64_t bytes) {
   current->counts_.to_device_bytes += bytes;
 }
 
+bool is_counting() { return current != nullptr; }
+
 std::map<std::string, Counts> counts() {
   const std::lock_guard<std::mutex> lock(mutex);
   return totals;

@@ -34,6 +34,9 @@ class Counting {
 void count_to_host(int64_t bytes);
 void count_to_device(int64_t bytes);
 
+// Whether the calling thread is inside a Counting.
+bool is_counting();
+
 std::map<std::string, Counts> counts();
 void reset_counts();
 

@@ -89,7 +89,6 @@ const Names& kept() {
                            "aten::unfold",
                            "aten::view_as_real",
                            "aten::view_as_complex",
-                           "aten::resize_",
                            "aten::set_",
                            "aten::set_.source_Storage",
                            "aten::set_.source_Storage_storage_offset",

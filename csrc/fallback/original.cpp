@@ -42,6 +42,8 @@ void set_cards_with_kernels(const std::vector<int64_t>& indices) {
   cards_with_kernels = mask;
 }
 
+bool runs_kernels(c10::Device device) { return (cards_with_kernels.load(std::memory_order_relaxed) & bit(device)) != 0; }
+
 bool only_cards_with_kernels(const torch::jit::Stack& stack, size_t count) {
   const uint64_t mask = cards_with_kernels.load(std::memory_order_relaxed);
   if (mask == 0) return false;

@@ -30,6 +30,9 @@ class Original {
 // Indices of the cards that run PyTorch's kernels; throws where this torch keeps no originals and there are any.
 void set_cards_with_kernels(const std::vector<int64_t>& indices);
 
+// Whether a card runs PyTorch's kernels, which write past the fallback.
+bool runs_kernels(c10::Device device);
+
 // Whether every card among the arguments of a call (the last `count` values of `stack`) runs PyTorch's kernels.
 bool only_cards_with_kernels(const torch::jit::Stack& stack, size_t count);
 

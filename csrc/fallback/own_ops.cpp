@@ -1,9 +1,10 @@
-// copy_, _local_scalar_dense and native_dropout.
+// copy_, _local_scalar_dense, native_dropout and resize_.
 #include "fallback/own_ops.h"
 
 #include <ATen/ATen.h>
 
 #include "fallback/counters.h"
+#include "fallback/resize.h"
 #include "fallback/shadow.h"
 #include "fallback/transfer.h"
 #include "runtime/copy.h"
@@ -47,6 +48,7 @@ class CopyKernel : public c10::OperatorKernel {
   static bool moved(const Tensor& to, const Tensor& from, bool non_blocking) {
     const int64_t bytes = to.numel() * static_cast<int64_t>(to.itemsize());
     if (from.is_cuda() && find_shadow(storage_of(from))) return false;  // it is on the host already
+    if (to.is_cuda() && is_ahead(storage_of(to))) return false;         // what is around it is there alone
     static const std::string name = "aten::copy_";
     const Counting counting(name);
     if (to.is_cuda() && from.is_cpu()) {
@@ -134,6 +136,15 @@ void boxed_dropout(torch::jit::Stack* stack) {
   torch::jit::push(*stack, std::move(result), std::move(mask));
 }
 
+void boxed_resize(torch::jit::Stack* stack) {
+  const auto arguments = torch::jit::last(*stack, 3);
+  const Tensor self = arguments[0].toTensor();
+  const auto sizes = arguments[1].toSymIntVector();
+  fallback::resize(self, C10_AS_INTARRAYREF_SLOW(sizes), arguments[2].toOptional<at::MemoryFormat>());
+  torch::jit::drop(*stack, 3);
+  torch::jit::push(*stack, self);
+}
+
 template <typename Kernel>
 void add(torch::Library& library, const char* name) {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow((std::string("aten::") + name).c_str(), "");
@@ -143,14 +154,15 @@ void add(torch::Library& library, const char* name) {
 }  // namespace
 
 bool is_own_op(const c10::OperatorName& name) {
-  return name.overload_name.empty() &&
-         (name.name == "aten::copy_" || name.name == "aten::_local_scalar_dense" || name.name == "aten::native_dropout");
+  return name.overload_name.empty() && (name.name == "aten::copy_" || name.name == "aten::_local_scalar_dense" ||
+                                        name.name == "aten::native_dropout" || name.name == "aten::resize_");
 }
 
 void add_own_ops(torch::Library& library) {
   add<CopyKernel>(library, "copy_");
   add<OwnKernel<boxed_local_scalar>>(library, "_local_scalar_dense");
   add<OwnKernel<boxed_dropout>>(library, "native_dropout");
+  add<OwnKernel<boxed_resize>>(library, "resize_");
 }
 
 }  // namespace blackwell_compat::fallback

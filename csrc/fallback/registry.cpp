@@ -10,7 +10,6 @@
 
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
-#include "fallback/host_allocator.h"
 #include "fallback/original.h"
 #include "fallback/own_ops.h"
 #include "fallback/shadow.h"
@@ -51,7 +50,6 @@ class Registry {
     const NoWarnings quiet;
     try {
       add_all();
-      add_host_allocator();
     } catch (...) {
       clear();
       throw;
@@ -62,9 +60,9 @@ class Registry {
     const std::lock_guard<std::mutex> lock(mutex_);
     TORCH_CHECK(calls_in_flight() == 0, "disable: another thread is inside an op on the card; wait for it (join the thread) and ",
                 "call disable() again");
+    set_lazy(false);
     const NoWarnings quiet;
     clear();
-    remove_host_allocator();
     drop_shadows();
     forget_all_widened();
     runtime::release_unused_pinned();

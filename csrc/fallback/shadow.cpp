@@ -1,34 +1,60 @@
-// A table by address, the least recently used last. The weak reference keeps an address from being used again.
+// A table by address, the least recently used last. The weak references keep addresses from being used again. Uploads are given
+// to their streams under the lock, so that no thread finds a shadow level with its storage before its upload is on the way.
 #include "fallback/shadow.h"
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
+#include <vector>
+
+#include "fallback/counters.h"
+#include "fallback/transfer.h"
+#include "runtime/event.h"
 
 namespace blackwell_compat::fallback {
 namespace {
 
+using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
+
 struct Shadow {
   c10::StorageImpl* device;
-  c10::weak_intrusive_ptr<c10::StorageImpl> alive;
+  Weak alive;
   c10::Storage host;
   int64_t bytes;
+  int64_t ahead_begin, ahead_end;         // bytes
+  std::optional<runtime::Stream> stream;  // of the last lazy write
 };
 
 int64_t quarter_of_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
 }
 
+Weak weak(c10::StorageImpl* device) { return Weak(c10::intrusive_ptr<c10::StorageImpl>::unsafe_reclaim_from_nonowning(device)); }
+
 class Table {
+  using Shadows = std::list<Shadow>;
+  using Place = Shadows::iterator;
+
+  // The lock. What goes while it is held is freed after it: storages may be Python's, whose lock comes before this one.
+  struct Locked {
+    explicit Locked(Table& table) : lock(table.mutex_) {}
+    Shadows gone;
+    std::vector<c10::intrusive_ptr<c10::StorageImpl>> held;
+    std::lock_guard<std::mutex> lock;
+  };
+
  public:
   c10::Storage find(c10::StorageImpl* device) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(device);
     if (found == places_.end()) return {};
     if (found->second->bytes != static_cast<int64_t>(device->nbytes())) {  // resized behind our back
-      erase(found->second);
+      erase(found->second, locked);
       return {};
     }
     shadows_.splice(shadows_.begin(), shadows_, found->second);
@@ -37,83 +63,210 @@ class Table {
 
   void keep(c10::StorageImpl* device, const c10::Storage& host) {
     const auto bytes = static_cast<int64_t>(device->nbytes());
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(device);
-    if (found != places_.end()) erase(found->second);
-    made_since_sweep_ += bytes;
-    if (made_since_sweep_ > kSweep) sweep();
+    if (found != places_.end()) erase(found->second, locked);
+    made_since_sweep_ += bytes + kEntry;
+    if (made_since_sweep_ > kSweep) sweep(locked);
     if (bytes > limit_ || never_.count(device) > 0) return;
-    while (bytes_ + bytes > limit_) erase(std::prev(shadows_.end()));
-    shadows_.push_front({device, weak(device), host, bytes});
+    shrink(limit_ - bytes, locked);
+    shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
     places_[device] = shadows_.begin();
     bytes_ += bytes;
   }
 
   void drop(c10::StorageImpl* device) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(device);
-    if (found != places_.end()) erase(found->second);
+    if (found != places_.end()) erase(found->second, locked);
   }
 
   void never(c10::StorageImpl* device) {
-    drop(device);
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found != places_.end()) {
+      upload(*found->second, locked);
+      erase(found->second, locked);
+    }
     never_.try_emplace(device, weak(device));
   }
 
   void drop_all() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    while (!shadows_.empty()) erase(shadows_.begin());
+    Locked locked(*this);
+    while (!shadows_.empty()) erase(shadows_.begin(), locked);
+    exposed_.clear();
   }
 
   void set_limit(int64_t bytes) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
+    sweep(locked);
+    shrink(bytes, locked);
     limit_ = bytes;
-    while (bytes_ > limit_) erase(std::prev(shadows_.end()));
   }
 
   int64_t limit() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const Locked locked(*this);
     return limit_;
   }
 
   int64_t bytes() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    sweep();
+    Locked locked(*this);
+    sweep(locked);
     return bytes_;
   }
 
- private:
-  using Place = std::list<Shadow>::iterator;
-  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
-  static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
-
-  static Weak weak(c10::StorageImpl* device) {
-    return Weak(c10::intrusive_ptr<c10::StorageImpl>::unsafe_reclaim_from_nonowning(device));
+  void set_lazy(bool lazy) {
+    Locked locked(*this);
+    if (!lazy) upload_all(locked);
+    lazy_ = lazy;
   }
 
-  void erase(Place place) {
+  bool is_lazy() const { return lazy_.load(std::memory_order_relaxed); }
+
+  bool defer(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end) {
+    if (!is_lazy()) return false;
+    const runtime::Stream stream = runtime::current_stream(device->device());
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    // A storage without an allocator stands on memory that other code owns
+    if (!lazy_ || found == places_.end() || found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl() ||
+        exposed_.count(device) > 0 || !device->allocator()) {
+      return false;
+    }
+    Shadow& shadow = *found->second;
+    if (shadow.stream && *shadow.stream != stream) {
+      upload(shadow, locked);
+      runtime::Event(device->device(), *shadow.stream).hold(stream);
+    }
+    shadow.stream = stream;
+    if (shadow.ahead_end == 0) {
+      ++ahead_;
+      shadow.ahead_begin = begin;
+    }
+    put_ahead(shadow, begin, end);
+    return true;
+  }
+
+  void half_written(c10::StorageImpl* device, int64_t begin, int64_t end) {
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found == places_.end()) return;
+    if (found->second->ahead_end > 0) {
+      put_ahead(*found->second, begin, end);
+    } else {
+      erase(found->second, locked);
+    }
+  }
+
+  bool any_ahead() const { return ahead_ > 0; }
+
+  bool is_ahead(c10::StorageImpl* device) {
+    if (ahead_ == 0) return false;
+    const Locked locked(*this);
+    const auto found = places_.find(device);
+    return found != places_.end() && found->second->ahead_end > 0;
+  }
+
+  void flush(c10::StorageImpl* device) {
+    if (ahead_ == 0) return;
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found != places_.end()) upload(*found->second, locked);
+  }
+
+  void flush_all() {
+    if (ahead_ == 0) return;
+    Locked locked(*this);
+    upload_all(locked);
+  }
+
+  void expose(c10::StorageImpl* device) {
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found != places_.end()) upload(*found->second, locked);
+    exposed_.emplace(device, weak(device));
+  }
+
+  void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end) {
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found == places_.end()) return;
+    Shadow& shadow = *found->second;
+    const int64_t ahead_begin = shadow.ahead_begin, ahead_end = shadow.ahead_end;
+    upload(shadow, ahead_begin, std::min(ahead_end, begin), locked);
+    upload(shadow, std::max(ahead_begin, end), ahead_end, locked);
+    erase(found->second, locked);
+  }
+
+ private:
+  static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
+  static constexpr int64_t kEntry = 1 << 10;  // bytes that a shadow counts for besides, so that tiny ones do not pile up
+
+  void erase(Place place, Locked& locked) {
+    level(*place);
     bytes_ -= place->bytes;
     places_.erase(place->device);
-    shadows_.erase(place);
+    locked.gone.splice(locked.gone.end(), shadows_, place);
   }
 
-  void sweep() {
+  void shrink(int64_t most, Locked& locked) {
+    while (bytes_ > most) {
+      upload(shadows_.back(), locked);
+      erase(std::prev(shadows_.end()), locked);
+    }
+  }
+
+  void sweep(Locked& locked) {
     made_since_sweep_ = 0;
     for (auto place = shadows_.begin(); place != shadows_.end();) {
       const auto here = place++;
-      if (here->alive.expired()) erase(here);
+      if (here->alive.expired()) erase(here, locked);
     }
-    for (auto entry = never_.begin(); entry != never_.end();) {
-      entry = entry->second.expired() ? never_.erase(entry) : std::next(entry);
+    for (auto* noted : {&exposed_, &never_}) {
+      for (auto entry = noted->begin(); entry != noted->end();) {
+        entry = entry->second.expired() ? noted->erase(entry) : std::next(entry);
+      }
     }
   }
 
+  static void put_ahead(Shadow& shadow, int64_t begin, int64_t end) {
+    shadow.ahead_begin = std::min(shadow.ahead_begin, begin);
+    shadow.ahead_end = std::max(shadow.ahead_end, end);
+  }
+
+  void level(Shadow& shadow) {
+    if (shadow.ahead_end > 0) --ahead_;
+    shadow.ahead_begin = shadow.ahead_end = 0;
+  }
+
+  void upload(Shadow& shadow, Locked& locked) {
+    if (shadow.ahead_end == 0) return;
+    upload(shadow, shadow.ahead_begin, shadow.ahead_end, locked);
+    level(shadow);
+  }
+
+  void upload(Shadow& shadow, int64_t begin, int64_t end, Locked& locked) {
+    if (end <= begin) return;
+    auto device = shadow.alive.lock();
+    if (!device) return;
+    const runtime::Stream then = shadow.stream.value(), now = runtime::current_stream(device->device());
+    fallback::upload(shadow.device, begin, shadow.host, begin, end - begin, then);
+    if (now != then) runtime::Event(device->device(), then).hold(now);
+    locked.held.push_back(std::move(device));
+  }
+
+  void upload_all(Locked& locked) {
+    for (Shadow& shadow : shadows_) upload(shadow, locked);
+  }
+
   std::mutex mutex_;
-  std::list<Shadow> shadows_;
+  Shadows shadows_;
   std::unordered_map<c10::StorageImpl*, Place> places_;
   std::unordered_map<c10::StorageImpl*, Weak> never_;
+  std::unordered_map<c10::StorageImpl*, Weak> exposed_;
   int64_t bytes_ = 0, limit_ = quarter_of_memory(), made_since_sweep_ = 0;
+  std::atomic<bool> lazy_ = false;
+  std::atomic<int64_t> ahead_ = 0;  // shadows that are ahead; written under the lock
 };
 
 // Never destroyed: tensors may outlive static objects
@@ -122,15 +275,52 @@ Table& table() {
   return *made;
 }
 
+// Uploads outside of an op have a line of their own in the report.
+template <typename F>
+void counted(const F& function) {
+  static const std::string name = "lazy upload";
+  if (is_counting() || !table().any_ahead()) return function();
+  const Counting counting(name);
+  function();
+}
+
 }  // namespace
 
 c10::Storage find_shadow(c10::StorageImpl* device) { return table().find(device); }
 void keep_shadow(c10::StorageImpl* device, const c10::Storage& host) { table().keep(device, host); }
 void drop_shadow(c10::StorageImpl* device) { table().drop(device); }
-void never_shadow(c10::StorageImpl* device) { table().never(device); }
 void drop_shadows() { table().drop_all(); }
-void set_shadow_limit(int64_t bytes) { table().set_limit(bytes); }
 int64_t shadow_limit() { return table().limit(); }
 int64_t shadow_bytes() { return table().bytes(); }
+bool is_lazy() { return table().is_lazy(); }
+bool is_ahead(c10::StorageImpl* device) { return table().is_ahead(device); }
+
+void half_written(c10::StorageImpl* device, int64_t begin, int64_t end) { table().half_written(device, begin, end); }
+
+bool defer_upload(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end) {
+  return table().defer(device, host, begin, end);
+}
+
+void never_shadow(c10::StorageImpl* device) {
+  counted([&] { table().never(device); });
+}
+void set_shadow_limit(int64_t bytes) {
+  counted([&] { table().set_limit(bytes); });
+}
+void set_lazy(bool lazy) {
+  counted([&] { table().set_lazy(lazy); });
+}
+void flush(c10::StorageImpl* device) {
+  counted([&] { table().flush(device); });
+}
+void flush_all() {
+  counted([&] { table().flush_all(); });
+}
+void expose(c10::StorageImpl* device) {
+  counted([&] { table().expose(device); });
+}
+void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end) {
+  counted([&] { table().overwrite(device, begin, end); });
+}
 
 }  // namespace blackwell_compat::fallback

@@ -1,5 +1,8 @@
 // Host copies ("shadows") of device storages, so that what the CPU has read or made is not downloaded again. A shadow is equal
 // to its storage as long as every writer is known: all ops of the dispatcher are, since they go through the fallback.
+//
+// With lazy upload, a shadow may be ahead of its storage: what the CPU wrote goes up when something asks for the card's bytes
+// (a flush), or never, where the storage is freed first.
 #pragma once
 #include <c10/core/Storage.h>
 
@@ -20,9 +23,32 @@ void drop_shadows();
 // From now on something writes to `device` that nobody tells of: it gets no shadow any more.
 void never_shadow(c10::StorageImpl* device);
 
+// An op that writes bytes `begin` to `end` threw: the shadow is dropped, unless it alone has what was there before.
+void half_written(c10::StorageImpl* device, int64_t begin, int64_t end);
+
 // Bytes that shadows may take; 0 keeps none. By default a quarter of the memory.
 void set_shadow_limit(int64_t bytes);
 int64_t shadow_limit();
 int64_t shadow_bytes();
+
+// Whether uploads wait for a flush. Turning it off flushes.
+void set_lazy(bool lazy);
+bool is_lazy();
+
+// Bytes `begin` to `end` of `host` are newer than those of `device`, whose shadow it is. False where they have to go up now:
+// uploads are not lazy, the shadow is no longer kept, or something else holds the address of `device`.
+bool defer_upload(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end);
+
+bool is_ahead(c10::StorageImpl* device);
+
+// Uploads what is ahead, in the stream that was current when it was written; the current stream waits for it.
+void flush(c10::StorageImpl* device);
+void flush_all();
+
+// Flushes, and from now on `device` is written at once: its address is known outside.
+void expose(c10::StorageImpl* device);
+
+// Something else wrote bytes `begin` to `end` of `device`: the rest is flushed, the shadow dropped.
+void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end);
 
 }  // namespace blackwell_compat::fallback

@@ -7,7 +7,6 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "fallback/host_allocator.h"
 #include "fallback/shadow.h"
 
 namespace blackwell_compat::fallback {
@@ -102,10 +101,7 @@ Table& table() {
   return *made;
 }
 
-Tensor converted(const Tensor& t) {
-  const InPinnedMemory none(std::nullopt);  // it is never uploaded
-  return t.to(t.is_complex() ? at::kComplexFloat : at::kFloat);
-}
+Tensor converted(const Tensor& t) { return t.to(t.is_complex() ? at::kComplexFloat : at::kFloat); }
 
 }  // namespace
 

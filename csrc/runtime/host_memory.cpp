@@ -45,7 +45,9 @@ void give_back(void* block);
 
 class Pool {
  public:
-  Pool() { pthread_atfork(nullptr, nullptr, [] { is_forked_child = true; }); }
+  Pool() {
+    pthread_atfork(nullptr, nullptr, [] { is_forked_child = true; });
+  }
 
   c10::DataPtr take(size_t bytes, c10::Device device) {
     const size_t wanted = size_class(bytes);
@@ -193,9 +195,7 @@ void wait_for_copies(const c10::DataPtr& memory) {
   if (Block* block = block_of(memory)) pool().wait(block);
 }
 
-void keep_until_done(const c10::Storage& host, c10::Device device) {
-  pool().keep(host, Event(device, current_stream(device)));
-}
+void keep_until_done(const c10::Storage& host, c10::Device device) { pool().keep(host, Event(device, current_stream(device))); }
 
 void set_pinned_limit(int64_t bytes) { pool().set_limit(bytes); }
 int64_t pinned_limit() { return pool().limit(); }

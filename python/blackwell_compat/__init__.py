@@ -14,6 +14,7 @@ from blackwell_compat.fallback import (
     reset_fallbacks,
     set_host_cache,
 )
+from blackwell_compat.lazy import lazy_upload, set_lazy_upload
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
 from blackwell_compat.ops.istft import istft_fp32
@@ -44,10 +45,12 @@ __all__ = [
     "invalidate",
     "is_enabled",
     "istft_fp32",
+    "lazy_upload",
     "patch_model",
     "patched",
     "reset_fallbacks",
     "set_host_cache",
+    "set_lazy_upload",
     "stats",
     "stft_fp32",
     "to_channels_last_1d",

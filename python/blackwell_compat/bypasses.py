@@ -28,6 +28,7 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
     def write(*args: Any, **kwargs: Any) -> Any:
+        _C.fallback_flush()
         try:
             return original(*args, **kwargs)
         finally:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from blackwell_compat import _C, bypasses
+from blackwell_compat.lazy import set_lazy_upload
 
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
@@ -149,11 +150,15 @@ def enable(device: int | str | torch.device | None = None) -> None:
     Where some cards run PyTorch's kernels, they keep them, but for cuDNN and fused attention, which are off for all.
 
     BLACKWELL_COMPAT_FALLBACK: "warn" (default) warns once per op with its price, "silent" only counts, "error" raises.
+    BLACKWELL_COMPAT_LAZY: "1" is set_lazy_upload(True), "0" (default) leaves it off.
     """
     with _lock:
         notice = os.environ.get("BLACKWELL_COMPAT_FALLBACK", "warn")
         if notice not in NOTICES:
             raise ValueError(f"BLACKWELL_COMPAT_FALLBACK must be one of {', '.join(NOTICES)}, got {notice!r}")
+        lazy = os.environ.get("BLACKWELL_COMPAT_LAZY", "0")
+        if lazy not in ("0", "1"):
+            raise ValueError(f"BLACKWELL_COMPAT_LAZY must be 0 or 1, got {lazy!r}")
         _C.fallback_set_notice(notice)
         if _C.fallback_installed():
             return
@@ -176,6 +181,8 @@ def enable(device: int | str | torch.device | None = None) -> None:
             _restore_switches()
             raise
         bypasses.watch(lacking)
+        if lazy == "1":
+            set_lazy_upload(True)
 
 
 def _restore_switches() -> None:
@@ -193,6 +200,7 @@ def disable() -> None:
     with _lock:
         if _C.fallback_installed():
             _C.fallback_uninstall()
+            set_lazy_upload(False)
             bypasses.leave()
             _lacking.clear()
             _restore_switches()

@@ -60,13 +60,6 @@ def test_results_are_page_locked_and_blocks_are_used_again():
     assert fakecard.counters()["host_allocation"] <= allocations + 10
 
 
-def test_what_the_user_makes_on_the_cpu_stays_pageable():
-    held = _C.fallback_pinned_bytes()
-    kept = [torch.ones(LARGE * 4) + i for i in range(10)]
-    assert _C.fallback_pinned_bytes() == held
-    assert not kept[0].is_pinned()
-
-
 @pytest.mark.usefixtures("late")
 def test_writing_in_place_waits_for_the_upload():
     x = values(LARGE).to(CARD)

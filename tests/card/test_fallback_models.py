@@ -169,3 +169,25 @@ def test_second_forward_brings_hardly_anything_to_the_host(make, most, fallback)
         fallback.reset_fallbacks()
         model(**on_card)
     assert fallback.fallbacks().totals.to_host <= most, fallback.fallbacks()
+
+
+@pytest.mark.parametrize(("make", "most"), [(vits, 16), (gpt2, 16)], ids=["vits", "gpt2"])
+def test_second_forward_hardly_moves_anything_when_uploads_are_lazy(make, most, fallback):
+    torch.manual_seed(0)
+    model, inputs = make()
+    model.eval()
+    with torch.inference_mode(), fallback.lazy_upload():
+        want = outputs(model(**inputs))
+        model.to(CARD)
+        on_card = {name: value.to(CARD) for name, value in inputs.items()}
+        model(**on_card)
+        torch.cuda.synchronize()
+        fallback.reset_fallbacks()
+        got = outputs(model(**on_card))
+        torch.cuda.synchronize()
+        moved = fallback.fallbacks().totals
+    assert moved.to_host <= most, fallback.fallbacks()
+    assert moved.to_device <= most, fallback.fallbacks()
+    for name, value in want.items():
+        assert (got[name].cpu().double() - value.double()).abs().max() <= 1e-5 * value.abs().max(), name
+    assert_no_launch()

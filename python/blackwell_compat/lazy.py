@@ -1,0 +1,142 @@
+"""Lazy upload: what the CPU wrote goes to the card when something asks for the card's bytes, or never.
+
+While it is on, the functions of PyTorch that wait for the card or hand out an address of it flush first. C++ code that
+takes an address without asking Python cannot be seen; hence it is off unless asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from blackwell_compat import _C
+
+_lock = threading.RLock()
+_ABSENT = object()
+_replaced: list[tuple[Any, str, Any]] = []  # owner, name, what stood there or _ABSENT
+_OWN = frozenset({"aten", "prim", "prims", "blackwell_compat"})  # namespaces whose ops all go through the fallback
+_FLUSHING = (
+    (torch.cuda, ("synchronize",)),
+    (getattr(torch, "accelerator", None), ("synchronize",)),
+    (torch.cuda.Stream, ("synchronize", "query", "wait_event", "wait_stream", "record_event")),
+    (torch.cuda.Event, ("record", "wait", "synchronize", "query")),
+    (torch.cuda.CUDAGraph, ("capture_begin", "replay")),
+    (torch.Tensor, ("record_stream", "set_")),
+    (torch.UntypedStorage, ("resize_", "_write_file")),
+)
+# Their first argument is known outside from now on: it is uploaded, and written at once as long as it lives
+_EXPOSING = (
+    (torch.Tensor, ("data_ptr", "__dlpack__")),
+    (torch.UntypedStorage, ("data_ptr", "_share_cuda_")),
+    (torch.utils.dlpack, ("to_dlpack",)),
+    (torch, ("to_dlpack",)),
+)
+
+
+def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    if not hasattr(owner, name):
+        return
+    _replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+def _flushing(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def flushed(*args: Any, **kwargs: Any) -> Any:
+        _C.fallback_flush()
+        return function(*args, **kwargs)
+
+    return flushed
+
+
+def _exposing(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def exposed(*args: Any, **kwargs: Any) -> Any:
+        for value in args:
+            if isinstance(value, torch.Tensor | torch.UntypedStorage):
+                _C.fallback_expose(value)
+            elif isinstance(value, torch.TypedStorage):
+                _C.fallback_expose(value._untyped_storage)
+        return function(*args, **kwargs)
+
+    return exposed
+
+
+def _flushing_unless_ours(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For a call of an op: libraries that registered theirs after enable() read the card themselves."""
+
+    @functools.wraps(function)
+    def flushed(op: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if str(op).partition(".")[0] not in _OWN:
+            _C.fallback_flush()
+        return function(op, *args, **kwargs)
+
+    return flushed
+
+
+def _watch() -> None:
+    for owner, names in _FLUSHING:
+        for name in names:
+            _replace(owner, name, _flushing)
+    for owner, names in _EXPOSING:
+        for name in names:
+            _replace(owner, name, _exposing)
+    _replace(torch._ops.OpOverload, "__call__", _flushing_unless_ours)
+    _replace(torch._ops.OpOverloadPacket, "__call__", _flushing_unless_ours)
+    if "__dlpack_c_exchange_api__" in vars(torch.Tensor):  # hands out addresses from C
+        _replaced.append((torch.Tensor, "__dlpack_c_exchange_api__", torch.Tensor.__dlpack_c_exchange_api__))
+        del torch.Tensor.__dlpack_c_exchange_api__
+
+
+def _unwatch() -> None:
+    while _replaced:
+        owner, name, before = _replaced.pop()
+        if before is _ABSENT:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def set_lazy_upload(on: bool) -> None:
+    """Whether what the CPU writes goes to the card only when it is asked for there; off unless BLACKWELL_COMPAT_LAZY=1.
+
+    While it is on, all results are uploaded by torch.cuda.synchronize and what streams and events of torch.cuda do,
+    a CUDA graph's capture and replay, record_stream(), set_(), a storage's resize_(), ops of other libraries called
+    through torch.ops, and turning it off. One tensor is uploaded by data_ptr() (its own or its storage's), DLPack,
+    __cuda_array_interface__ and sharing between processes, and is written at once from then on. Copies, pickling and
+    torch.save take the newest bytes from wherever they are.
+
+    Not seen are C++ code that takes an address past Python, addresses taken before it was on, torch.Stream and
+    torch.Event, and functions imported by name beforehand (from torch.utils.dlpack import to_dlpack): call
+    torch.cuda.synchronize() before those.
+
+    Raises:
+        RuntimeError: the fallback is not enabled.
+    """
+    with _lock:
+        if not on:
+            _C.fallback_set_lazy(False)
+            _unwatch()
+            return
+        if not _C.fallback_installed():
+            raise RuntimeError("set_lazy_upload: the fallback is not enabled; call blackwell_compat.enable() first")
+        if not _replaced:
+            _watch()
+        _C.fallback_set_lazy(True)
+
+
+@contextmanager
+def lazy_upload() -> Iterator[None]:
+    """Lazy upload for a block, at whose end everything is uploaded; stays on where it was on before."""
+    before = bool(_replaced)
+    set_lazy_upload(True)
+    try:
+        yield
+    finally:
+        if not before:
+            set_lazy_upload(False)
