@@ -18,7 +18,7 @@ exec "$python" -c '
 import os, sys, fakecard
 wheel, preload = sys.argv[1:]
 environment = fakecard.environment("RTX 5090", wheel)
-environment["LD_PRELOAD"] = f"{preload}:{environment[\"LD_PRELOAD\"]}"
+environment["LD_PRELOAD"] = preload + ":" + environment["LD_PRELOAD"]
 command = ["setarch", "-R", sys.executable, "-m", "pytest", "-s", "tests/card/test_fallback_threads.py"]
 os.execvpe(command[0], command, environment)
 ' "$wheel" "$(g++ -print-file-name=libtsan.so.2)"
