@@ -87,6 +87,24 @@ Tensor baddbmm_dtype(const Tensor& self, const Tensor& batch1, const Tensor& bat
   return at::baddbmm(self.to(out_dtype), batch1.to(out_dtype), batch2.to(out_dtype), beta, alpha);
 }
 
+Tensor& mm_dtype_out(const Tensor& self, const Tensor& mat2, at::ScalarType out_dtype, Tensor& out) {
+  return at::mm_out(out, self.to(out_dtype), mat2.to(out_dtype));
+}
+
+Tensor& bmm_dtype_out(const Tensor& self, const Tensor& mat2, at::ScalarType out_dtype, Tensor& out) {
+  return at::bmm_out(out, self.to(out_dtype), mat2.to(out_dtype));
+}
+
+Tensor& addmm_dtype_out(const Tensor& self, const Tensor& mat1, const Tensor& mat2, at::ScalarType out_dtype,
+                        const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
+  return at::addmm_out(out, self.to(out_dtype), mat1.to(out_dtype), mat2.to(out_dtype), beta, alpha);
+}
+
+Tensor& baddbmm_dtype_out(const Tensor& self, const Tensor& batch1, const Tensor& batch2, at::ScalarType out_dtype,
+                          const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
+  return at::baddbmm_out(out, self.to(out_dtype), batch1.to(out_dtype), batch2.to(out_dtype), beta, alpha);
+}
+
 // Unlike in native_dropout, p is the chance to be kept.
 std::tuple<Tensor, Tensor> fused_dropout(const Tensor& self, double p, std::optional<at::Generator> generator) {
   const Tensor mask = at::empty_like(self, self.options().dtype(at::kByte)).bernoulli_(p, std::move(generator));
@@ -114,6 +132,10 @@ void add_cpu_kernels(torch::Library& library) {
   add(library, "bmm", "dtype", TORCH_FN(bmm_dtype));
   add(library, "addmm", "dtype", TORCH_FN(addmm_dtype));
   add(library, "baddbmm", "dtype", TORCH_FN(baddbmm_dtype));
+  add(library, "mm", "dtype_out", TORCH_FN(mm_dtype_out));
+  add(library, "bmm", "dtype_out", TORCH_FN(bmm_dtype_out));
+  add(library, "addmm", "dtype_out", TORCH_FN(addmm_dtype_out));
+  add(library, "baddbmm", "dtype_out", TORCH_FN(baddbmm_dtype_out));
   add(library, "_fused_dropout", "", TORCH_FN(fused_dropout));
   add(library, "_masked_scale", "", TORCH_FN(masked_scale));
 }

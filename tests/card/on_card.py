@@ -5,6 +5,7 @@ from typing import Any
 
 import fakecard
 import torch
+from blackwell_compat import _C
 
 CARD = "cuda"
 
@@ -33,14 +34,16 @@ def same(on_card: torch.Tensor, on_cpu: torch.Tensor, tolerance: float = 0) -> N
 
 
 def assert_same_on_card(function: Callable[[str], Any], tolerance: float = 0) -> None:
-    """`function(device)` gives the same on both, and no kernel of PyTorch was started."""
+    """`function(device)` gives the same on both, in the card's memory too, and no kernel of PyTorch was started."""
     torch.manual_seed(0)
     want = tensors(function("cpu"))
     torch.manual_seed(0)
     got = tensors(function(CARD))
     assert len(got) == len(want) > 0
-    for on_card, on_cpu in zip(got, want, strict=True):
-        same(on_card, on_cpu, tolerance)
+    for _ in ("from the host's copies", "from the card"):
+        for on_card, on_cpu in zip(got, want, strict=True):
+            same(on_card, on_cpu, tolerance)
+        _C.fallback_drop_host_copies()
     assert_no_launch()
 
 

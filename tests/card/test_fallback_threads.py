@@ -35,29 +35,53 @@ def mixed_ops(device, seed, rounds):
     return found, state.cpu(), weight.detach().cpu(), torch.rand(8, device=device, generator=generator).cpu()
 
 
-def test_eight_threads():
-    wanted = [mixed_ops("cpu", seed, ROUNDS) for seed in range(THREADS)]
-    drawn = [mixed_ops(CARD, seed, 1)[3] for seed in range(THREADS)]
-    got, failed = [None] * THREADS, []
+def in_threads(work):
+    """work(0) to work(7), all at once."""
+    results, failed = [None] * THREADS, []
     start = threading.Barrier(THREADS)
 
-    def work(seed):
+    def run(seed):
         try:
             start.wait()
-            got[seed] = mixed_ops(CARD, seed, ROUNDS)
-            again = mixed_ops(CARD, seed, 1)[3]  # no other thread took of this one's generator
-            assert torch.equal(again, drawn[seed])
+            results[seed] = work(seed)
         except BaseException as error:
             failed.append((seed, error))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(THREADS)]
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failed == []
+    return results
+
+
+def test_eight_threads():
+    wanted = [mixed_ops("cpu", seed, ROUNDS) for seed in range(THREADS)]
+    drawn = [mixed_ops(CARD, seed, 1)[3] for seed in range(THREADS)]
+    got = in_threads(lambda seed: mixed_ops(CARD, seed, ROUNDS))
+    again = in_threads(lambda seed: mixed_ops(CARD, seed, 1)[3])  # no thread took of another's generator
+    assert all(torch.equal(a, b) for a, b in zip(again, drawn, strict=True))
     for (values, state, weight, _), (wanted_values, wanted_state, wanted_weight, _) in zip(got, wanted, strict=True):
         torch.testing.assert_close(torch.tensor(values), torch.tensor(wanted_values), rtol=1e-5, atol=1e-4)
         torch.testing.assert_close(state, wanted_state, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(weight, wanted_weight, rtol=1e-5, atol=1e-5)
+    assert_no_launch()
+
+
+def test_threads_share_a_model_in_half_precision():
+    """Its host copies and their float32 copies are made by whichever thread comes first."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.GELU(), torch.nn.Linear(96, 64)).half().to(CARD)
+    inputs = [torch.randn(4, 64).half() for _ in range(THREADS)]
+    with torch.inference_mode():
+        wanted = [model(x.to(CARD)).cpu() for x in inputs]
+        model.to("cpu").to(CARD)  # nothing of it is on the host any more
+
+    def work(seed):
+        with torch.inference_mode():
+            return [model(inputs[seed].to(CARD)).cpu() for _ in range(ROUNDS // 4)]
+
+    for got, want in zip(in_threads(work), wanted, strict=True):
+        assert all(torch.equal(y, want) for y in got)
     assert_no_launch()
