@@ -19,6 +19,10 @@ from blackwell_compat import _C
 _lock = threading.RLock()
 _ABSENT = object()
 _replaced: list[tuple[Any, str, Any]] = []  # owner, name, what stood there or _ABSENT
+_made: dict[
+    tuple[Any, str], tuple[Any, Any]
+] = {}  # what was made of which function; making it takes longer than placing it
+_blocks = {"open": 0, "turned it on": False}
 _OWN = frozenset({"aten", "prim", "prims", "blackwell_compat"})  # namespaces whose ops all go through the fallback
 _FLUSHING = (
     (torch.cuda, ("synchronize",)),
@@ -42,7 +46,12 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     if not hasattr(owner, name):
         return
     _replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
-    setattr(owner, name, make(getattr(owner, name)))
+    original = getattr(owner, name)
+    before, made = _made.get((owner, name), (_ABSENT, None))
+    if before is not original:
+        made = make(original)
+        _made[owner, name] = original, made
+    setattr(owner, name, made)
 
 
 def _flushing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,13 +139,28 @@ def set_lazy_upload(on: bool) -> None:
         _C.fallback_set_lazy(True)
 
 
+def begin_block() -> None:
+    """Turns lazy upload on until as many end_block() have come, of whatever threads."""
+    with _lock:
+        if _blocks["open"] == 0:
+            before = bool(_replaced)
+            set_lazy_upload(True)
+            _blocks["turned it on"] = not before
+        _blocks["open"] += 1
+
+
+def end_block() -> None:
+    with _lock:
+        _blocks["open"] -= 1
+        if _blocks["open"] == 0 and _blocks["turned it on"]:
+            set_lazy_upload(False)
+
+
 @contextmanager
 def lazy_upload() -> Iterator[None]:
     """Lazy upload for a block, at whose end everything is uploaded; stays on where it was on before."""
-    before = bool(_replaced)
-    set_lazy_upload(True)
+    begin_block()
     try:
         yield
     finally:
-        if not before:
-            set_lazy_upload(False)
+        end_block()

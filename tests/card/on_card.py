@@ -43,6 +43,7 @@ def assert_same_on_card(function: Callable[[str], Any], tolerance: float = 0) ->
     for _ in ("from the host's copies", "from the card"):
         for on_card, on_cpu in zip(got, want, strict=True):
             same(on_card, on_cpu, tolerance)
+        _C.fallback_flush()
         _C.fallback_drop_host_copies()
     assert_no_launch()
 

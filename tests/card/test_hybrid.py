@@ -9,6 +9,7 @@ import blackwell_compat as bc
 import pytest
 import torch
 from blackwell_compat.patching import hybrid, patch
+from fakecard.api import read
 from on_card import CARD, assert_no_launch, values
 from torch import nn
 
@@ -74,6 +75,39 @@ def test_equals_the_cpu_and_packs_once(keep):
     assert_no_launch()
 
 
+def on_the_card(t):
+    """What the card's memory holds, past PyTorch."""
+    return torch.frombuffer(bytearray(read(t.data_ptr(), t.nbytes)), dtype=t.dtype).view(t.shape)
+
+
+def test_within_a_call_hardly_anything_crosses_the_bus():
+    model, want = small().to(CARD), small()(IDS)
+    bc.patch_model(model, "hybrid")
+    ids = IDS.to(CARD)
+    with torch.inference_mode():
+        model(ids)
+        bc.reset_fallbacks()
+        got = model(ids)
+        totals = bc.fallbacks().totals
+        assert (totals.to_host, totals.to_device) == (0, 1)
+        address = torch.Tensor.data_ptr
+        assert torch.Tensor.data_ptr is torch._C.TensorBase.data_ptr  # nothing of it stays after the call
+        torch.testing.assert_close(on_the_card(got), want)
+        assert torch.Tensor.data_ptr is address
+
+
+def test_an_error_within_a_call_ends_lazy_upload():
+    model = Breaks(ValueError("not mine")).to(CARD)
+    bc.patch_model(model, "hybrid")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not mine"):
+            model(values(3, 4).to(CARD))
+    bc.reset_fallbacks()
+    x = values(50).to(CARD) * 2
+    assert bc.fallbacks().totals.to_device == 2
+    torch.testing.assert_close(on_the_card(x), values(50) * 2)
+
+
 @kept
 def test_unpatch_gives_everything_back(keep):
     model = small().to(CARD)
@@ -90,6 +124,8 @@ def test_unpatch_gives_everything_back(keep):
     for name, t in model.state_dict().items():
         assert torch.equal(t, before[name])
     assert "forward" not in vars(model)
+    assert not model._forward_pre_hooks
+    assert not model._forward_hooks
     assert not any(key.startswith("_compat") for m in model.modules() for key in vars(m))
 
 

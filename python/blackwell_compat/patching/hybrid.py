@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,45 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from blackwell_compat import lazy
+from blackwell_compat.fallback import is_enabled
 from blackwell_compat.patching import moving
+from blackwell_compat.patching.channels_last import drop_hooks
 
 log = logging.getLogger("blackwell_compat")
 CPU = torch.device("cpu")
+_calls = threading.local()  # .lazily: whether the calls in progress upload later
+
+
+class UploadLater:
+    """Forward pre-hook: until the call ends, results stay on the host unless somebody asks the card for them."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        lazily = is_enabled() and vars(module)["_compat_root"].mode == "hybrid"
+        if lazily:
+            lazy.begin_block()
+        _calls.__dict__.setdefault("lazily", []).append(lazily)
+
+
+class UploadNow:
+    """Forward hook: what outlives the call goes to the card."""
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not torch.compiler.is_compiling() and _calls.lazily.pop():
+            lazy.end_block()
+
+
+def add_hooks(model: nn.Module) -> None:
+    drop_upload_hooks(model)
+    model.register_forward_pre_hook(UploadLater(), prepend=True)
+    model.register_forward_hook(UploadNow(), always_call=True)
+
+
+def drop_upload_hooks(model: nn.Module) -> None:
+    drop_hooks(model, UploadLater)
+    drop_hooks(model, UploadNow)
 
 
 def keep_data_on_card(module: nn.Module) -> Callable[[], object]:

@@ -179,7 +179,8 @@ def _compute_on_cpu(model: nn.Module, layers: list[nn.Module], leaving: set[str]
         undo.append(lambda: moving.move_back(model, state))
         moving.move_to_cpu(model, state, leaving)
     undo += [hybrid.keep_data_on_card(layer) for layer in layers]
-    undo.append(lambda: hybrid.drop_first_call(model))
+    undo += [lambda: hybrid.drop_upload_hooks(model), lambda: hybrid.drop_first_call(model)]
+    hybrid.add_hooks(model)
     hybrid.expect_first_call(model)
 
 
@@ -228,6 +229,7 @@ def _restore(module: nn.Module) -> None:
         vars(parametrization).pop("_compat_folded", None)
     channels_last.unmark(module)
     hybrid.drop_mark(module)
+    hybrid.drop_upload_hooks(module)
     hybrid.drop_first_call(module)
     state = vars(module).pop("_compat_root", None)
     if state is not None:
