@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import itertools
+import tempfile
 import threading
 
 import blackwell_compat as bc
@@ -99,6 +100,13 @@ def share(x):
         x.untyped_storage()._share_cuda_()
 
 
+def write_file(x):
+    with tempfile.TemporaryFile() as file:
+        x.untyped_storage()._write_file(file, True, False, 1)
+        file.seek(0)
+        assert file.read() == bytes(x.untyped_storage().cpu())
+
+
 FLUSHES = {
     "synchronize": lambda x: torch.cuda.synchronize(),
     "stream": lambda x: torch.cuda.current_stream().synchronize(),
@@ -123,6 +131,7 @@ FLUSHES = {
     "wait_event": lambda x: torch.cuda.Stream().wait_event(torch.cuda.Event()),
     "Event.synchronize": lambda x: torch.cuda.Event().synchronize(),
     "sharing": share,
+    "_write_file": write_file,
     "legacy torch.save": lambda x: torch.save(x, io.BytesIO(), _use_new_zipfile_serialization=False),
 }
 
