@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import itertools
+import tempfile
 import threading
 
 import blackwell_compat as bc
@@ -99,6 +100,13 @@ def share(x):
         x.untyped_storage()._share_cuda_()
 
 
+def write_file(x):
+    with tempfile.TemporaryFile() as file:
+        x.untyped_storage()._write_file(file, True, False, 1)
+        file.seek(0)
+        assert file.read() == bytes(x.untyped_storage().cpu())
+
+
 FLUSHES = {
     "synchronize": lambda x: torch.cuda.synchronize(),
     "stream": lambda x: torch.cuda.current_stream().synchronize(),
@@ -123,6 +131,7 @@ FLUSHES = {
     "wait_event": lambda x: torch.cuda.Stream().wait_event(torch.cuda.Event()),
     "Event.synchronize": lambda x: torch.cuda.Event().synchronize(),
     "sharing": share,
+    "_write_file": write_file,
     "legacy torch.save": lambda x: torch.save(x, io.BytesIO(), _use_new_zipfile_serialization=False),
 }
 
@@ -307,21 +316,55 @@ def test_ops_of_libraries_that_came_later_see_the_card():
         assert torch.equal(seen[-1], want)
 
 
-def test_streams_see_each_other_through_events():
-    fakecard.change(latency_ms=3)
-    try:
-        side, down = torch.cuda.Stream(), torch.empty(40_000, pin_memory=True)
-        for i in range(4):
-            with torch.cuda.stream(side):
-                x = values(40_000).to(CARD) * i
-            torch.cuda.current_stream().wait_stream(side)
-            driver, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_size_t(160_000)
-            to, at = ctypes.c_void_p(down.data_ptr()), ctypes.c_void_p(unseen_address(x))
-            assert driver.cuMemcpyDtoHAsync_v2(to, at, size, None) == 0
-            torch.cuda.synchronize()
-            assert torch.equal(down, values(40_000) * i)
-    finally:
-        fakecard.change(latency_ms=0)
+@pytest.fixture
+def latency():
+    yield lambda ms: fakecard.change(latency_ms=ms)
+    torch.cuda.synchronize()
+    fakecard.change(latency_ms=0)
+
+
+def download_later(x):
+    """The bytes of the card at this point of the default stream, into pinned memory, without waiting."""
+    down = torch.empty(x.shape, pin_memory=True)
+    to, at = ctypes.c_void_p(down.data_ptr()), ctypes.c_void_p(unseen_address(x))
+    assert ctypes.CDLL("libcuda.so.1").cuMemcpyDtoHAsync_v2(to, at, ctypes.c_size_t(4 * x.numel()), None) == 0
+    return down
+
+
+def test_streams_see_each_other_through_events(latency):
+    latency(3)
+    side = torch.cuda.Stream()
+    for i in range(4):
+        with torch.cuda.stream(side):
+            x = values(40_000).to(CARD) * i
+        torch.cuda.current_stream().wait_stream(side)
+        down = download_later(x)
+        torch.cuda.synchronize()
+        assert torch.equal(down, values(40_000) * i)
+
+
+def test_the_stream_that_asks_waits_for_the_stream_that_wrote(latency):
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        x = values(40_000).to(CARD) * 2
+    latency(80)
+    x.data_ptr()  # goes up in the side stream, late
+    latency(1)
+    down = download_later(x)
+    torch.cuda.synchronize()
+    assert torch.equal(down, values(40_000) * 2)
+
+
+def test_writes_in_another_stream_come_after_earlier_ones(latency):
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        x = values(40_000).to(CARD) * 2
+    latency(80)
+    x.add_(1)  # what the side stream was to upload is on its way, late
+    latency(1)
+    x.add_(1)
+    torch.cuda.synchronize()
+    assert torch.equal(device_bytes(unseen_address(x), 40_000), values(40_000) * 2 + 1 + 1)
 
 
 def test_the_flushing_thread_need_not_be_the_writing_one():
