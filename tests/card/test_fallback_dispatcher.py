@@ -130,6 +130,23 @@ def test_an_error_of_the_op_changes_nothing(silent):
         assert torch.equal((x + 1).cpu(), values(6) + 1)
 
 
+def test_an_op_that_fails_half_way_leaves_the_card_alone(silent):
+    library = torch.library.Library("failing", "DEF")
+    library.define("half_done(Tensor(a!) x) -> ()")
+
+    def half_done(x):
+        x[:2] = 9.0
+        raise RuntimeError("half done")
+
+    library.impl("half_done", half_done, "CPU")
+    with bc.enabled():
+        x = values(6).to(CARD)
+        assert torch.equal((x + 1).cpu(), values(6) + 1)  # from here on the host has a copy
+        with pytest.raises(RuntimeError, match="half done"):
+            torch.ops.failing.half_done(x)
+        assert torch.equal((x + 1).cpu(), values(6) + 1)
+
+
 def test_copies_that_fail_lose_nothing(silent):
     with bc.enabled():
         x = values(600).to(CARD)

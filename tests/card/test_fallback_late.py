@@ -37,6 +37,22 @@ def test_a_copy_on_the_card_comes_before_what_reads_it():
     assert torch.equal((y + 1).cpu(), values(64) + 1)
 
 
+def test_a_copy_between_cards_comes_after_the_work_of_both():
+    code = """
+    import torch, blackwell_compat as bc
+    bc.enable()
+    x = torch.arange(64.0).to("cuda:0")
+    y = torch.empty(64, device="cuda:1")
+    y.copy_(torch.zeros(64).pin_memory(), non_blocking=True)  # not begun yet
+    y.copy_(x)
+    torch.cuda.synchronize(1)
+    assert torch.equal(y.cpu(), torch.arange(64.0)), y
+    """
+    (here,) = (name for name, card in fakecard.cards.items() if card["name"] == torch.cuda.get_device_name())
+    done = fakecard.run(code, [here, here], latency_ms=20)
+    assert done.returncode == 0, done.stderr
+
+
 def test_work_of_another_stream_is_waited_for_by_its_event():
     stream, x = torch.cuda.Stream(), torch.zeros(64).to(CARD)
     with torch.cuda.stream(stream):

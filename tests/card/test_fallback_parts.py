@@ -27,6 +27,7 @@ def written(d):
 def two_parts_and_the_gap(d):
     x = large(d)
     torch._foreach_add_([x[5000:5010], x[5100:5110]], 1.0)
+    torch._foreach_zero_([x[7000:7010], x[7100:7110]])  # reads neither
     return x
 
 
@@ -49,7 +50,28 @@ def indexed(d):
     return x, x[7000:7010][torch.tensor([0, 1]).to(d)]
 
 
-CASES = [read, written, two_parts_and_the_gap, result_into_a_third_part, statistics_in_one_large_tensor, indexed]
+def resized_after_a_copy_on_the_host(d):
+    x = values(4).to(d) * 2
+    x.resize_(2000)
+    x[4:] = 1.0
+    return x
+
+
+def numbers(d):
+    x = values(4, 5).to(d) + 1
+    return torch.tensor([x[3, 2].item(), x.t()[4, 1].item(), large(d)[6000].item()]).to(d)
+
+
+CASES = [
+    read,
+    written,
+    two_parts_and_the_gap,
+    result_into_a_third_part,
+    statistics_in_one_large_tensor,
+    indexed,
+    resized_after_a_copy_on_the_host,
+    numbers,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -67,6 +89,14 @@ def test_few_bytes_travel(fallback):
     assert totals.to_device_bytes < 300
     assert torch.equal(part.cpu(), values(10000)[5000:5010] + 1)
     assert_no_launch()
+
+
+def test_a_kernel_of_the_cpu_runs_without_autocast():
+    """cdist multiplies matrices inside, by an op that autocast of the CPU would make bfloat16."""
+    x = values(40, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = torch.cdist(x.to(CARD), x.to(CARD))
+    assert torch.equal(got.cpu(), torch.cdist(x, x))
 
 
 def test_outputs_that_share_memory_go_on_sharing_it():
