@@ -39,11 +39,14 @@ def test_a_copy_on_the_card_comes_before_what_reads_it():
 
 def test_a_copy_between_cards_comes_after_the_work_of_both():
     code = """
-    import torch, blackwell_compat as bc
+    import torch, fakecard, blackwell_compat as bc
     bc.enable()
     x = torch.arange(64.0).to("cuda:0")
     y = torch.empty(64, device="cuda:1")
-    y.copy_(torch.zeros(64).pin_memory(), non_blocking=True)  # not begun yet
+    torch.cuda.synchronize(0)
+    fakecard.change(latency_ms=500)
+    y.copy_(torch.zeros(64).pin_memory(), non_blocking=True)  # begins long after the copy below would
+    fakecard.change(latency_ms=1)
     y.copy_(x)
     torch.cuda.synchronize(1)
     assert torch.equal(y.cpu(), torch.arange(64.0)), y
