@@ -23,6 +23,10 @@ char* data_of(const Tensor& tensor) {
   return address(storage_of(tensor)) + tensor.storage_offset() * static_cast<int64_t>(tensor.itemsize());
 }
 
+// Up to this size a copy within a card goes by the host, whose copies of both are what the next ops read: a weight that is copied
+// in each call comes down once.
+constexpr int64_t kMostByHost = 4 << 20;  // bytes
+
 // Whether one block of bytes is all there is to move.
 bool is_plain_copy(const Tensor& to, const Tensor& from) {
   return to.scalar_type() == from.scalar_type() && to.sizes() == from.sizes() && to.is_conj() == from.is_conj() &&
@@ -49,6 +53,8 @@ class CopyKernel : public c10::OperatorKernel {
     const int64_t bytes = to.numel() * static_cast<int64_t>(to.itemsize());
     if (from.is_cuda() && find_shadow(storage_of(from))) return false;  // it is on the host already
     if (to.is_cuda() && is_ahead(storage_of(to))) return false;         // what is around it is there alone
+    const bool within_card = to.is_cuda() && from.device() == to.device();
+    if (within_card && bytes <= kMostByHost && !runtime::is_capturing(to.device())) return false;
     static const std::string name = "aten::copy_";
     const Counting counting(name);
     if (to.is_cuda() && from.is_cpu()) {
