@@ -1,4 +1,4 @@
-"""Layers of XTTS and Kokoro on a card without kernels, batch 1, one thread: weights copied to the CPU at every call, as
+"""Layers of XTTS and Kokoro on a card without kernels, batch 1: weights copied to the CPU at every call, as
 people do by hand, against mode hybrid. On a fake card, whose copies are copies in memory, with no bus between.
 
 python benchmarks/card_hybrid.py [wheel] starts itself again under the torch of `make wheel-<wheel>`.
@@ -67,7 +67,6 @@ def measure(table, name, rows, make):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     bc.enable()
     table = Comparison("hybrid_linear")

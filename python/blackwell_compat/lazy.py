@@ -19,10 +19,7 @@ from blackwell_compat import _C
 _lock = threading.RLock()
 _ABSENT = object()
 _replaced: list[tuple[Any, str, Any]] = []  # owner, name, what stood there or _ABSENT
-_made: dict[
-    tuple[Any, str], tuple[Any, Any]
-] = {}  # what was made of which function; making it takes longer than placing it
-_blocks = {"open": 0, "turned it on": False}
+_state = {"on": False, "blocks": 0, "by blocks": False}  # whether it is on; blocks open; whether they turned it on
 _OWN = frozenset({"aten", "prim", "prims", "blackwell_compat"})  # namespaces whose ops all go through the fallback
 _FLUSHING = (
     (torch.cuda, ("synchronize",)),
@@ -46,12 +43,7 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     if not hasattr(owner, name):
         return
     _replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
-    original = getattr(owner, name)
-    before, made = _made.get((owner, name), (_ABSENT, None))
-    if before is not original:
-        made = make(original)
-        _made[owner, name] = original, made
-    setattr(owner, name, made)
+    setattr(owner, name, make(getattr(owner, name)))
 
 
 def _flushing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,31 +121,37 @@ def set_lazy_upload(on: bool) -> None:
     """
     with _lock:
         if not on:
-            _C.fallback_set_lazy(False)
+            _turn(False)
             _unwatch()
             return
         if not _C.fallback_installed():
             raise RuntimeError("set_lazy_upload: the fallback is not enabled; call blackwell_compat.enable() first")
         if not _replaced:
             _watch()
-        _C.fallback_set_lazy(True)
+        _turn(True)
+
+
+def _turn(on: bool) -> None:
+    _C.fallback_set_lazy(on)
+    _state["on"] = on
 
 
 def begin_block() -> None:
     """Turns lazy upload on until as many end_block() have come, of whatever threads."""
     with _lock:
-        if _blocks["open"] == 0:
-            before = bool(_replaced)
-            set_lazy_upload(True)
-            _blocks["turned it on"] = not before
-        _blocks["open"] += 1
+        if _state["blocks"] == 0:
+            _state["by blocks"] = not _state["on"]
+            if not _state["on"]:
+                set_lazy_upload(True)
+        _state["blocks"] += 1
 
 
 def end_block() -> None:
+    """The functions of PyTorch stay watched, which costs less than changing them for each block."""
     with _lock:
-        _blocks["open"] -= 1
-        if _blocks["open"] == 0 and _blocks["turned it on"]:
-            set_lazy_upload(False)
+        _state["blocks"] -= 1
+        if _state["blocks"] == 0 and _state["by blocks"]:
+            _turn(False)
 
 
 @contextmanager
@@ -164,3 +162,6 @@ def lazy_upload() -> Iterator[None]:
         yield
     finally:
         end_block()
+        with _lock:
+            if not _state["on"]:
+                _unwatch()
