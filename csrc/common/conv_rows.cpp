@@ -4,6 +4,7 @@
 
 #include "common/clones.h"
 #include "common/conv_step.h"
+#include "common/cpu.h"
 #include "common/row_gemm.h"
 
 namespace blackwell_compat {
@@ -175,9 +176,11 @@ ConvMethod conv_method(const ConvLayer& layer, at::ScalarType dtype) {
   if (dtype != at::kFloat) return ConvMethod::kOneDnn;
   if (layer.groups == layer.c_in && layer.groups == layer.c_out && layer.groups > 1) return ConvMethod::kDepthwise;
   if (layer.c_out / layer.groups <= rows::kFewColumns && layer.c_in / layer.groups * layer.kernel >= 16) return ConvMethod::kFew;
-  // The differences cost a pass over the inputs, which pays where enough products are saved
+  // The differences cost a pass over the inputs, which pays where enough products are saved; measured per instruction set
+  const int64_t shortest_sum = cpu_isa() == Isa::kAvx512 ? 96 : 1024;
   const bool minimal = layer.stride == 1 && layer.groups == 1 && layer.rows_per_position == 1 && layer.kernel >= 3 &&
-                       layer.c_in >= 32 && layer.c_out >= 16 && layer.kernel * ((layer.c_out + 15) / 16) >= 6;
+                       layer.c_in >= 32 && layer.c_in * layer.kernel >= shortest_sum && layer.c_out >= 16 &&
+                       layer.kernel * ((layer.c_out + 15) / 16) >= 6;
   return minimal ? ConvMethod::kMinimal : ConvMethod::kRows;
 }
 
