@@ -6,6 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "common/own_kernels.h"
 #include "fallback/call.h"
 #include "fallback/counters.h"
 #include "fallback/generator.h"
@@ -91,6 +92,16 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
     replace_tensors((*stack)[i], [&](const Tensor& tensor) { return call.device(tensor); });
   }
   if (notice == Notice::kWarn && !told_.exchange(true)) warn(facts_.name, counting.elapsed());
+}
+
+void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (!kernels_chosen(*stack, arguments_)) return boxed_(op, keys, stack);
+  for (const IValue& value : torch::jit::last(*stack, arguments_)) {
+    each_tensor(value, [](const Tensor& tensor) {
+      if (tensor.defined()) flush(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
+    });
+  }
+  own_.callBoxed(op, keys, stack);
 }
 
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {

@@ -29,6 +29,19 @@ class BoxedKernel : public c10::OperatorKernel {
   std::atomic<bool> lacks_half_ = false;  // the CPU has no kernel of this op in half precision
 };
 
+// For an op that has a kernel of ours: that one where it was chosen (common/own_kernels.h), else the CPU's.
+class ChosenKernel : public c10::OperatorKernel {
+ public:
+  ChosenKernel(const c10::OperatorHandle& op, const c10::KernelFunction& own)
+      : own_(own), boxed_(op), arguments_(op.schema().arguments().size()) {}
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
+
+ private:
+  const c10::KernelFunction own_;
+  BoxedKernel boxed_;
+  const size_t arguments_;
+};
+
 // For ops that no BoxedKernel was made for: those without any kernel at the CUDA key.
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/own_kernels.h"
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
 #include "fallback/original.h"
@@ -121,7 +122,8 @@ class Registry {
       if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) names.push_back(name);
     }
     for (const auto& name : dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CPU)) {
-      if (name.getNamespace() == std::optional<c10::string_view>("blackwell_compat")) names.push_back(name);
+      const bool ours = name.getNamespace() == std::optional<c10::string_view>("blackwell_compat");
+      if (ours && !dispatcher.findSchema(name)->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) names.push_back(name);
     }
     return names;
   }
@@ -141,6 +143,12 @@ class Registry {
       coverage_[full_name(name)] = "kept";
       library("c10d", c10::DispatchKey::ADInplaceOrView)
           .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&boxed_collective>());
+      return;
+    }
+    if (const c10::KernelFunction* own = own_kernel(full_name(name))) {
+      coverage_[full_name(name)] = "kernel";
+      library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
+          .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<ChosenKernel>(*op, *own)));
       return;
     }
     coverage_[full_name(name)] = "fallback";

@@ -15,10 +15,10 @@ namespace blackwell_compat {
 
 using int64_t = long long;
 
-#if __CUDA_ARCH__ >= 800
-constexpr bool kHasMmaBf16 = true, kHasMmaTf32 = true;
+#ifdef __CUDA_ARCH__
+constexpr int kArchitecture = __CUDA_ARCH__;  // 1200 is sm_120
 #else
-constexpr bool kHasMmaBf16 = false, kHasMmaTf32 = false;
+constexpr int kArchitecture = 0;  // nvcc looks through the file for the host, too
 #endif
 
 struct f16 {
@@ -28,6 +28,8 @@ struct bf16 {
   unsigned short bits;
 };
 
+// The type that values are computed in
+__device__ __forceinline__ double to_float(double value) { return value; }
 __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(f16 value) {
   float result;

@@ -6,6 +6,7 @@
 
 #include "runtime/compiler.h"
 #include "runtime/kernel_cache.h"
+#include "runtime/kernels.h"
 
 namespace blackwell_compat::runtime {
 namespace {
@@ -33,6 +34,8 @@ py::bytes compile(const std::string& name, const std::string& source, const std:
   return code;
 }
 
+c10::Device card(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
+
 }  // namespace
 
 void add_bindings(py::module_& m) {
@@ -41,6 +44,11 @@ void add_bindings(py::module_& m) {
   m.def("runtime_target", &choose, Unlocked());
   m.def("runtime_compile", &compile);
   m.def("runtime_cache_folder", &cache_folder, Unlocked());
+  m.def("runtime_kernel_names", &kernel_names);
+  m.def("runtime_kernel_source", &kernel_source);
+  m.def(
+      "runtime_load_kernels", [](const std::vector<std::string>& names, int device) { load_kernels(names, card(device)); },
+      Unlocked());
 }
 
 }  // namespace blackwell_compat::runtime

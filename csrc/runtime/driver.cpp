@@ -10,8 +10,6 @@
 namespace blackwell_compat::runtime {
 namespace {
 
-constexpr int kMostDevices = 64;  // as c10's
-
 template <typename F>
 void look_up(const DynamicLibrary& library, const char* name, F& function) {
   function = reinterpret_cast<F>(library.symbol(name));
@@ -23,7 +21,9 @@ Driver load() {
   TORCH_CHECK(library.found(), "CUDA driver: not found (", library.message(), "); install the NVIDIA driver");
   Driver d{};
   look_up(library, "cuInit", d.cuInit);
+  look_up(library, "cuDriverGetVersion", d.cuDriverGetVersion);
   look_up(library, "cuDeviceGet", d.cuDeviceGet);
+  look_up(library, "cuDeviceGetAttribute", d.cuDeviceGetAttribute);
   look_up(library, "cuDevicePrimaryCtxRetain", d.cuDevicePrimaryCtxRetain);
   look_up(library, "cuCtxGetCurrent", d.cuCtxGetCurrent);
   look_up(library, "cuCtxPushCurrent_v2", d.cuCtxPushCurrent);
@@ -43,6 +43,10 @@ Driver load() {
   look_up(library, "cuStreamWaitEvent", d.cuStreamWaitEvent);
   look_up(library, "cuStreamSynchronize", d.cuStreamSynchronize);
   look_up(library, "cuStreamIsCapturing", d.cuStreamIsCapturing);
+  look_up(library, "cuModuleLoadData", d.cuModuleLoadData);
+  look_up(library, "cuModuleGetFunction", d.cuModuleGetFunction);
+  look_up(library, "cuFuncSetAttribute", d.cuFuncSetAttribute);
+  look_up(library, "cuLaunchKernel", d.cuLaunchKernel);
   return d;
 }
 

@@ -13,9 +13,13 @@ using DeviceAddress = unsigned long long;
 using Context = void*;
 using Stream = void*;
 
+constexpr int kMostDevices = 64;  // as c10's
+
 struct Driver {
   Result (*cuInit)(unsigned flags);
+  Result (*cuDriverGetVersion)(int* version);
   Result (*cuDeviceGet)(int* device, int ordinal);
+  Result (*cuDeviceGetAttribute)(int* value, int attribute, int device);
   Result (*cuDevicePrimaryCtxRetain)(Context* context, int device);
   Result (*cuCtxGetCurrent)(Context* context);
   Result (*cuCtxPushCurrent)(Context context);
@@ -36,6 +40,11 @@ struct Driver {
   Result (*cuStreamWaitEvent)(Stream stream, void* event, unsigned flags);
   Result (*cuStreamSynchronize)(Stream stream);
   Result (*cuStreamIsCapturing)(Stream stream, int* status);
+  Result (*cuModuleLoadData)(void** module, const void* code);
+  Result (*cuModuleGetFunction)(void** function, void* module, const char* name);
+  Result (*cuFuncSetAttribute)(void* function, int attribute, int value);
+  Result (*cuLaunchKernel)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                           unsigned block_z, unsigned shared_bytes, Stream stream, void** parameters, void** extra);
 };
 
 // Loads libcuda at the first call. Throws RuntimeError where there is none, or one that lacks a function.

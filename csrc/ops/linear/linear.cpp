@@ -1,5 +1,9 @@
-// compat_linear: schema, checks, meta, autograd, autocast, every registration. It computes in linear_cpu.cpp.
+// compat_linear: schema, checks, meta, autograd, autocast, every registration. It computes in linear_cpu.cpp
+// and linear_cuda.cpp.
 #include "ops/linear/linear.h"
+
+#include "common/gemm_cuda.h"
+#include "common/own_kernels.h"
 
 namespace blackwell_compat {
 namespace {
@@ -33,6 +37,12 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
   return linear_aten(input, weight, bias, parse_activation(view(pre), pre_slope), parse_activation(view(act), slope));
 }
 
+Tensor cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias, Str pre, double pre_slope, Str act, double slope) {
+  if (!kernels_serve(input.device())) return composite(input, weight, bias, pre, pre_slope, act, slope);
+  linear_check(input, weight, bias);
+  return linear_cuda(input, weight, bias, parse_activation(view(pre), pre_slope), parse_activation(view(act), slope));
+}
+
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Str pre, double, Str act, double) {
   linear_check(input, weight, bias);
   parse_activation(view(pre), 0);
@@ -55,6 +65,15 @@ Grads backward_aten(const Tensor& grad, const Tensor& input, const Tensor& weigh
   if (mask[2]) std::get<2>(grads) = rows.sum(0);
   return grads;
 }
+
+Grads backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight, std::array<bool, 3> mask) {
+  const bool ours = gemm_takes(grad.scalar_type()) && kernels_serve(grad.device());
+  return ours ? linear_backward_cuda(grad, input, weight, mask) : backward_aten(grad, input, weight, mask);
+}
+
+const OwnKernel own{"blackwell_compat::compat_linear", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
+const OwnKernel own_backward{"blackwell_compat::compat_linear_backward",
+                             c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
 
 Grads backward_meta(const Tensor& grad, const Tensor& input, const Tensor& weight, std::array<bool, 3> mask) {
   const auto like = [&](const Tensor& t) { return at::empty_symint(t.sym_sizes(), t.options()); };
@@ -147,6 +166,10 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
         {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) { m.impl("compat_linear", cpu); }
+TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
+  m.impl("compat_linear", cuda);
+  m.impl("compat_linear_backward", backward_cuda);
+}
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("compat_linear", composite);
   m.impl("compat_linear_backward", backward_aten);

@@ -18,6 +18,11 @@ Tensor linear_aten(const Tensor& input, const Tensor& weight, const OptTensor& b
 // With oneDNN and packed weights, in linear_cpu.cpp; linear_aten where it does not apply.
 Tensor linear_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act);
 
+// With this package's kernels, in linear_cuda.cpp; linear_aten where they do not take the dtype.
+Tensor linear_cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias, Activation pre, Activation act);
+std::tuple<Tensor, Tensor, Tensor> linear_backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                        std::array<bool, 3> mask);
+
 // A float32 weight (N, K) that exists only packed, for linear_packed.cpp.
 Tensor linear_pack(const Tensor& weight);
 Tensor linear_unpack(const Tensor& packed, int64_t n, int64_t k);

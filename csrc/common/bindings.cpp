@@ -1,0 +1,36 @@
+// Names in _C start with kernels_; python/blackwell_compat/kernels.py says what they mean.
+#include "common/bindings.h"
+
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/Dtype.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "common/gemm_cuda.h"
+#include "common/own_kernels.h"
+
+namespace blackwell_compat {
+namespace {
+
+namespace py = pybind11;
+
+c10::Device card(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
+
+std::vector<std::string> for_linear(const py::object& dtype, int device) {
+  const auto type = reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
+  return gemm_takes(type) ? gemm_kernels(type, card(device)) : std::vector<std::string>();
+}
+
+}  // namespace
+
+void add_kernel_bindings(py::module_& m) {
+  m.def("kernels_set_judge", &set_judge);
+  m.def("kernels_serve", [](int device) { return kernels_serve(card(device)); });
+  m.def("kernels_set_serve", [](int device, bool serve) { set_kernels_serve(card(device), serve); });
+  m.def("kernels_choose", [](int device, bool chosen) { choose_kernels(card(device), chosen); });
+  m.def("kernels_begin_on_host", &begin_on_host);
+  m.def("kernels_end_on_host", &end_on_host);
+  m.def("kernels_for_linear", &for_linear);
+}
+
+}  // namespace blackwell_compat

@@ -1,0 +1,188 @@
+// A tile's product by tensor cores. A warp has a part of the tile, made of the instruction's fragments.
+#pragma once
+#include "kernels/gemm_load.cuh"
+
+namespace blackwell_compat {
+
+// 64 x 32 of a tile of 128, 32 x 32 of a tile of 64
+template <int kTile>
+struct WarpGrid {
+  static constexpr int kDown = 2, kAcross = kTile / 32;
+  static constexpr int kRows = kTile / kDown, kColumns = kTile / kAcross;
+
+  static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
+  static __device__ __forceinline__ int row() { return threadIdx.x / 32 / kAcross * kRows; }
+  static __device__ __forceinline__ int column() { return threadIdx.x / 32 % kAcross * kColumns; }
+};
+
+// float16 from sm_75, bfloat16 from sm_80: 16 x 8 results from 16 values of K
+template <typename T, int kTile, Order kOrderA, Order kOrderB>
+class MmaProduct {
+  using Grid = WarpGrid<kTile>;
+  using ShapeA = TileShape<T, kTile, kOrderA>;
+  using ShapeB = TileShape<T, kTile, kOrderB>;
+  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 8;
+
+ public:
+  __device__ __forceinline__ void step(const T* tile_a, const T* tile_b) {
+    const int lane = Grid::lane(), in_matrix = lane % 8, matrix = lane / 8;
+#pragma unroll
+    for (int k = 0; k < ShapeA::kDepth; k += 16) {
+      unsigned a[kDown][4], b[kAcross][2];
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {  // matrices: rows 0 to 7 and 8 to 15, then the same with the next 8 of K
+        const int row = Grid::row() + 16 * i + 8 * (matrix % 2), depth = k + 8 * (matrix / 2);
+        load_matrices<ShapeA::kAcross>(
+            a[i], tile_a + (ShapeA::kAcross ? ShapeA::at(row, depth + in_matrix) : ShapeA::at(row + in_matrix, depth)));
+      }
+#pragma unroll
+      for (int j = 0; j < kAcross; j += 2) {  // matrices: K 0 to 7 and 8 to 15, then the same with the next 8 columns
+        const int column = Grid::column() + 8 * (j + matrix / 2), depth = k + 8 * (matrix % 2);
+        unsigned both[4];
+        load_matrices<ShapeB::kAcross>(
+            both, tile_b + (ShapeB::kAcross ? ShapeB::at(column, depth + in_matrix) : ShapeB::at(column + in_matrix, depth)));
+        b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
+      }
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) multiply_16x8x16(T{}, sum_[i][j], a[i], b[j]);
+      }
+    }
+  }
+
+  template <typename Store>
+  __device__ __forceinline__ void finish(Store store) {
+    const int lane = Grid::lane();
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          store(Grid::row() + 16 * i + lane / 4 + e / 2 * 8, Grid::column() + 8 * j + lane % 4 * 2 + e % 2, sum_[i][j][e]);
+        }
+      }
+    }
+  }
+
+ private:
+  float sum_[kDown][kAcross][4] = {};
+};
+
+// float32 rounded to TF32, from sm_80: 16 x 8 results from 8 values of K
+template <int kTile, Order kOrderA, Order kOrderB>
+class Tf32Product {
+  using Grid = WarpGrid<kTile>;
+  using ShapeA = TileShape<float, kTile, kOrderA>;
+  using ShapeB = TileShape<float, kTile, kOrderB>;
+  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 8;
+
+ public:
+  __device__ __forceinline__ void step(const float* tile_a, const float* tile_b) {
+    const int group = Grid::lane() / 4, in_group = Grid::lane() % 4;
+#pragma unroll
+    for (int k = 0; k < ShapeA::kDepth; k += 8) {
+      unsigned a[kDown][4], b[kAcross][2];
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          a[i][e] = to_tf32(tile_a[ShapeA::at(Grid::row() + 16 * i + group + e % 2 * 8, k + in_group + e / 2 * 4)]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          b[j][e] = to_tf32(tile_b[ShapeB::at(Grid::column() + 8 * j + group, k + in_group + e * 4)]);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) multiply_16x8x8(sum_[i][j], a[i], b[j]);
+      }
+    }
+  }
+
+  template <typename Store>
+  __device__ __forceinline__ void finish(Store store) {
+    const int group = Grid::lane() / 4, in_group = Grid::lane() % 4;
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          store(Grid::row() + 16 * i + group + e / 2 * 8, Grid::column() + 8 * j + in_group * 2 + e % 2, sum_[i][j][e]);
+        }
+      }
+    }
+  }
+
+ private:
+  float sum_[kDown][kAcross][4] = {};
+};
+
+// float16 on sm_70: 16 x 16 results from 4 values of K, a quarter of them by each quad pair: lanes 4 q to 4 q + 3 and 16 more
+template <int kTile, Order kOrderA, Order kOrderB>
+class VoltaProduct {
+  using Grid = WarpGrid<kTile>;
+  using ShapeA = TileShape<f16, kTile, kOrderA>;
+  using ShapeB = TileShape<f16, kTile, kOrderB>;
+  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 16;
+
+  template <class Shape>
+  static __device__ __forceinline__ void fetch(unsigned (&to)[2], const f16* tile, int row, int k) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      if constexpr (Shape::kAcross) {
+        to[e] = tile[Shape::at(row, k + 2 * e)].bits | unsigned(tile[Shape::at(row, k + 2 * e + 1)].bits) << 16;
+      } else {
+        to[e] = *reinterpret_cast<const unsigned*>(tile + Shape::at(row, k + 2 * e));
+      }
+    }
+  }
+  static __device__ __forceinline__ int pair() { return Grid::lane() / 4 % 4; }
+
+ public:
+  __device__ __forceinline__ void step(const f16* tile_a, const f16* tile_b) {
+    const int in_pair = Grid::lane() % 4 + Grid::lane() / 16 * 4;
+#pragma unroll
+    for (int k = 0; k < ShapeA::kDepth; k += 4) {
+      unsigned a[kDown][2], b[kAcross][2];
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) fetch<ShapeA>(a[i], tile_a, Grid::row() + 16 * i + 8 * (pair() % 2) + in_pair, k);
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) fetch<ShapeB>(b[j], tile_b, Grid::column() + 16 * j + 8 * (pair() / 2) + in_pair, k);
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) multiply_8x8x4(sum_[i][j], a[i], b[j]);
+      }
+    }
+  }
+
+  template <typename Store>
+  __device__ __forceinline__ void finish(Store store) {
+    const int lane = Grid::lane();
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+          const int row = lane % 2 + (e & 2) + lane / 16 * 4, column = (e & 4) + (lane & 2) + e % 2;
+          store(Grid::row() + 16 * i + 8 * (pair() % 2) + row, Grid::column() + 16 * j + 8 * (pair() / 2) + column,
+                sum_[i][j][e]);
+        }
+      }
+    }
+  }
+
+ private:
+  float sum_[kDown][kAcross][8] = {};
+};
+
+}  // namespace blackwell_compat

@@ -1,0 +1,38 @@
+// Asked of the driver once.
+#include "runtime/device_info.h"
+
+#include <array>
+#include <mutex>
+#include <optional>
+
+#include "runtime/driver.h"
+
+namespace blackwell_compat::runtime {
+namespace {
+
+// Numbers of CUdevice_attribute
+constexpr int kMultiprocessors = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedOptin = 97;
+
+DeviceInfo ask(c10::Device device) {
+  primary_context(device);
+  int handle = 0;
+  BC_CU(cuDeviceGet(&handle, device.index()), "Looking for ", device);
+  const auto value = [&](int attribute) {
+    int found = 0;
+    BC_CU(cuDeviceGetAttribute(&found, attribute, handle), "Asking ", device, " for attribute ", attribute);
+    return found;
+  };
+  return {10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin)};
+}
+
+}  // namespace
+
+const DeviceInfo& device_info(c10::Device device) {
+  static std::array<std::optional<DeviceInfo>, kMostDevices> known;
+  static std::array<std::once_flag, kMostDevices> asked;
+  const auto index = static_cast<size_t>(device.index());
+  std::call_once(asked.at(index), [&] { known[index] = ask(device); });
+  return *known[index];
+}
+
+}  // namespace blackwell_compat::runtime

@@ -1,0 +1,15 @@
+// What a card is.
+#pragma once
+#include <c10/core/Device.h>
+
+namespace blackwell_compat::runtime {
+
+struct DeviceInfo {
+  int capability;  // 120 is compute capability 12.0
+  int multiprocessors;
+  int shared_bytes_per_block;  // at most, where the kernel asks for it
+};
+
+const DeviceInfo& device_info(c10::Device device);
+
+}  // namespace blackwell_compat::runtime

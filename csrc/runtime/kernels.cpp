@@ -1,0 +1,157 @@
+// Kernels that are loaded, by card and name.
+#include "runtime/kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+
+#include "runtime/compiler.h"
+#include "runtime/copy.h"
+#include "runtime/device_info.h"
+#include "runtime/driver.h"
+#include "runtime/kernel_sources.h"
+
+namespace blackwell_compat::runtime {
+namespace {
+
+constexpr int kDynamicSharedBytes = 8;         // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+constexpr int kSharedBytesUnasked = 48 << 10;  // what a block gets without it
+constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
+
+std::string name_of(const KernelEntry& entry) {
+  const std::string_view line = entry.line;
+  const size_t begin = line.find('(') + 1;
+  return std::string(line.substr(begin, line.find(',') - begin));
+}
+
+const std::map<std::string, const KernelEntry*, std::less<>>& entries() {
+  static const auto* const all = [] {
+    auto* made = new std::map<std::string, const KernelEntry*, std::less<>>;
+    for (const KernelEntry& entry : kernel_entries()) made->emplace(name_of(entry), &entry);
+    return made;
+  }();
+  return *all;
+}
+
+// Machine code, or PTX for the driver.
+std::string code_of(const std::string& name, c10::Device device) {
+  return compiled(name + ".cu", kernel_source(name), {"--std=c++17", "--device-as-default-execution-space"}, device_info(device).capability);
+}
+
+struct Loaded {
+  void* function = nullptr;
+  std::atomic<int> shared_bytes = kSharedBytesUnasked;  // that a launch may ask for
+};
+
+class Table {
+ public:
+  Loaded* find(std::string_view name) {
+    const std::shared_lock<std::shared_mutex> lock(mutex_);
+    const auto found = loaded_.find(name);
+    return found == loaded_.end() ? nullptr : found->second.get();
+  }
+
+  Loaded* load(const std::string& name, c10::Device device, const std::string& code) {
+    const std::unique_lock<std::shared_mutex> lock(mutex_);
+    auto& slot = loaded_[name];
+    if (slot) return slot.get();
+    const UseContext context(device);
+    void *module = nullptr, *function = nullptr;
+    int driver_version = 0;
+    driver().cuDriverGetVersion(&driver_version);
+    BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ",
+          device_info(device).capability / 10, ".", device_info(device).capability % 10, ", was compiled to ",
+          target_for(device_info(device).capability).architecture, "; the driver is for CUDA ", driver_version / 1000, ".",
+          driver_version % 1000 / 10, ". Where it is older than the compiler, install a newer driver");
+    BC_CU(cuModuleGetFunction(&function, module, name.c_str()), name, " on ", device);
+    auto made = std::make_unique<Loaded>();
+    made->function = function;
+    slot = std::move(made);
+    return slot.get();
+  }
+
+ private:
+  std::shared_mutex mutex_;
+  std::map<std::string, std::unique_ptr<Loaded>, std::less<>> loaded_;
+};
+
+// Never destroyed: modules live as long as the context
+Table& table(c10::Device device) {
+  static auto* const tables = new std::array<Table, kMostDevices>;
+  return tables->at(device.index());
+}
+
+Loaded& loaded(std::string_view name, c10::Device device) {
+  if (Loaded* found = table(device).find(name)) return *found;
+  TORCH_CHECK(!is_capturing(device), "kernels: ", std::string(name), " is not loaded on ", device,
+              " yet, which a CUDA graph that is being captured forbids; call blackwell_compat.warmup, or run the model once, ",
+              "before torch.cuda.graph");
+  return *table(device).load(std::string(name), device, code_of(std::string(name), device));
+}
+
+}  // namespace
+
+std::vector<std::string> kernel_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : entries()) names.push_back(entry.first);
+  return names;
+}
+
+std::string kernel_source(const std::string& name) {
+  const auto found = entries().find(name);
+  TORCH_CHECK(found != entries().end(), "kernels: there is none of the name ", name);
+  const KernelEntry& entry = *found->second;
+  return kernel_sources().at(entry.source) + std::string("\n") + entry.line + "\n";
+}
+
+void load_kernels(const std::vector<std::string>& names, c10::Device device) {
+  std::vector<std::string> missing;
+  for (const std::string& name : names) {
+    if (!table(device).find(name)) missing.push_back(name);
+  }
+  if (missing.empty()) return;
+  std::vector<std::string> code(missing.size());
+  std::vector<std::exception_ptr> failed(missing.size());
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i = next++; i < missing.size(); i = next++) {
+      try {
+        code[i] = code_of(missing[i], device);
+      } catch (...) {
+        failed[i] = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  for (size_t i = 1; i < std::min(cores, missing.size()); ++i) others.emplace_back(work);
+  work();
+  for (std::thread& other : others) other.join();
+  for (size_t i = 0; i < missing.size(); ++i) {
+    if (failed[i]) std::rethrow_exception(failed[i]);
+    table(device).load(missing[i], device, code[i]);
+  }
+}
+
+void launch(std::string_view name, c10::Device device, const Grid& grid, const void* params) {
+  Loaded& kernel = loaded(name, device);
+  TORCH_CHECK(grid.blocks > 0 && grid.blocks <= kMostBlocks, "kernels: ", std::string(name), " would take ", grid.blocks,
+              " blocks, a launch has at most ", kMostBlocks, "; split the tensors");
+  const UseContext context(device);
+  if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_relaxed)) {
+    BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, grid.shared_bytes), std::string(name), " on ", device);
+    kernel.shared_bytes.store(grid.shared_bytes, std::memory_order_relaxed);
+  }
+  void* parameters[] = {const_cast<void*>(params)};
+  BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
+                       current_stream(device), parameters, nullptr),
+        std::string(name), " on ", device, ": ", grid.blocks, " blocks of ", grid.threads, " threads, ", grid.shared_bytes,
+        " bytes of shared memory");
+}
+
+}  // namespace blackwell_compat::runtime
