@@ -77,9 +77,14 @@ EMULATOR_API int emulator_launch(const char* name, const unsigned* grid, const u
                                  const void* parameters, size_t parameter_bytes, const emulator::Range* buffers, size_t count) {
   const emulator::Kernel* const kernel = emulator::find(name);
   if (!kernel) return emulator::failed(emulator::kInvalidValue, std::string("no kernel is named ") + name);
-  return emulator::run(
-      {kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared_bytes, parameters, {buffers, buffers + count}},
-      parameter_bytes);
+  return emulator::run({kernel,
+                        {grid[0], grid[1], grid[2]},
+                        {block[0], block[1], block[2]},
+                        shared_bytes,
+                        parameters,
+                        {buffers, buffers + count},
+                        true},
+                       parameter_bytes);
 }
 
 // The text of the last launch that failed, on whatever OS thread; how long it is
@@ -100,9 +105,14 @@ EMULATOR_API int emulator_on_card(const FakecardLaunch* launch) {
                              emulator::printed("%s: takes 1 parameter, got %d", launch->name, launch->parameter_count));
   } else {
     const unsigned *const grid = launch->grid, *const block = launch->block;
-    error = emulator::run(
-        {kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, launch->shared_bytes, launch->parameters[0], {}},
-        launch->parameter_bytes[0]);
+    error = emulator::run({kernel,
+                           {grid[0], grid[1], grid[2]},
+                           {block[0], block[1], block[2]},
+                           launch->shared_bytes,
+                           launch->parameters[0],
+                           {},
+                           false},
+                          launch->parameter_bytes[0]);
   }
   if (error) fprintf(stderr, "emulator: %s\n", emulator::last_error.c_str());
   return error;

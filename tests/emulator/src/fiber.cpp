@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <cstdint>
 #include <cstring>
 #include <new>
 
@@ -74,7 +73,7 @@ constexpr size_t kSavedBytes = 160, kEntryAt = 88;
 namespace emulator {
 namespace {
 
-constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 64 << 10, kStacksInSlab = 32, kSlabBytes = kStackBytes * kStacksInSlab;
+constexpr size_t kGuardBytes = 64 << 10, kStacksInSlab = 32, kSlabBytes = kStackBytes * kStacksInSlab;
 
 }  // namespace
 
@@ -84,9 +83,14 @@ Stacks::~Stacks() {
 
 void* Stacks::prepare(size_t index, void (*entry)()) {
   while (index / kStacksInSlab >= slabs_.size()) {
-    void* mapped = mmap(nullptr, kSlabBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    constexpr int kKind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* const mapped = mmap(nullptr, kSlabBytes + kStackBytes, PROT_READ | PROT_WRITE, kKind, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
-    slabs_.push_back(static_cast<unsigned char*>(mapped));
+    const size_t before = -reinterpret_cast<uintptr_t>(mapped) % kStackBytes;
+    unsigned char* const slab = static_cast<unsigned char*>(mapped) + before;
+    if (before) munmap(mapped, before);
+    munmap(slab + kSlabBytes, kStackBytes - before);
+    slabs_.push_back(slab);
     for (size_t i = 0; i < kStacksInSlab; ++i) mprotect(slabs_.back() + i * kStackBytes, kGuardBytes, PROT_NONE);
   }
   unsigned char* top = slabs_[index / kStacksInSlab] + (index % kStacksInSlab + 1) * kStackBytes;
@@ -96,12 +100,6 @@ void* Stacks::prepare(size_t index, void (*entry)()) {
   const auto address = reinterpret_cast<uintptr_t>(entry);
   memcpy(saved + kEntryAt, &address, sizeof(address));
   return saved;
-}
-
-bool Stacks::contains(const void* address) const {
-  for (unsigned char* slab : slabs_)
-    if (address >= slab && address < slab + kSlabBytes) return true;
-  return false;
 }
 
 bool Stacks::is_guard(const void* address) const {

@@ -120,7 +120,7 @@ void multiply_8x8x4_all(void* const* lanes, unsigned) {
 }
 
 void of_whole_warp(const char* name, void* brought, Work work, Where where) {
-  Runner::of_this_thread().meet(name, 0xffffffffu, brought, work, where);
+  running->meet(name, 0xffffffffu, brought, work, where);
 }
 
 bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
@@ -128,7 +128,7 @@ bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) 
 std::string at(Where where) { return printed(" in %s:%d", where.file, where.line); }
 
 void check_shared(const char* name, const void* shared, Where where) {
-  Runner& runner = Runner::of_this_thread();
+  Runner& runner = *running;
   if (!runner.in_shared(shared, 16)) runner.fail(std::string(name) + ": not the block's shared memory" + at(where));
   if (!aligned(shared))
     runner.fail(printed("%s: byte %zu of shared memory is not at a multiple of 16", name, runner.shared_offset(shared)) +
@@ -139,7 +139,7 @@ void check_shared(const char* name, const void* shared, Where where) {
 
 void load_matrices(unsigned* r, const void* row, bool transposed, Where where) {
   check_shared("load_matrices", row, where);
-  check(row, 16, Access::kRead);
+  check(row, 16, Access::kRead, __builtin_return_address(0));
   MatrixRows brought = {r, row};
   of_whole_warp("load_matrices", &brought, transposed ? load_all<true> : load_all<false>, where);
 }
@@ -163,20 +163,20 @@ void multiply_8x8x4(float* d, const unsigned* a, const unsigned* b, Where where)
 }
 
 void async_copy(void* shared, const void* global, bool valid, Where where) {
-  Runner& runner = Runner::of_this_thread();
+  Runner& runner = *running;
   check_shared("async_copy_16", shared, where);
   if (valid && !aligned(global)) runner.fail(printed("async_copy_16: %p is not at a multiple of 16", global) + at(where));
-  if (valid) check(global, 16, Access::kRead);
+  if (valid) check(global, 16, Access::kRead, __builtin_return_address(0));
   Thread& me = runner.current();
   me.copies.push_back({static_cast<unsigned char*>(shared), static_cast<const unsigned char*>(global), valid, me.groups});
-  checker::copy_issued(me.copies.back(), __builtin_return_address(0));
+  checks::copy_issued(me.copies.back(), __builtin_return_address(0));
 }
 
-void async_commit() { ++Runner::of_this_thread().current().groups; }
+void async_commit() { ++running->current().groups; }
 
 // As late as a card may do it: what is not waited for is never there
 void async_wait(int pending) {
-  Thread& me = Runner::of_this_thread().current();
+  Thread& me = running->current();
   size_t kept = 0;
   for (const AsyncCopy& copy : me.copies) {
     if (copy.group + static_cast<unsigned>(pending) >= me.groups) {
@@ -187,7 +187,7 @@ void async_wait(int pending) {
       memcpy(copy.shared, copy.global, 16);
     else
       memset(copy.shared, 0, 16);
-    checker::copy_landed(copy);
+    checks::copy_landed(copy);
   }
   me.copies.resize(kept);
 }

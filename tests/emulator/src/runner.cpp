@@ -10,11 +10,11 @@
 
 namespace emulator {
 
+__thread Runner* running __attribute__((tls_model("initial-exec"))) = nullptr;
 __thread const Place* place __attribute__((tls_model("initial-exec"))) = nullptr;
 
 namespace {
 
-__thread Runner* running __attribute__((tls_model("initial-exec"))) = nullptr;
 struct sigaction before[65];
 
 void on_signal(int number, siginfo_t* info, void* context) {
@@ -105,7 +105,7 @@ std::string Runner::run(const Launch& launch) {
   total_ = launch.block.x * launch.block.y * launch.block.z;
   threads_.resize(total_);
   warps_.resize((total_ + kLanes - 1) / kLanes);
-  checker::begin_launch(launch);
+  checks::begin_launch(launch, threads_);
   for (unsigned z = 0; z < launch.grid.z; ++z)
     for (unsigned y = 0; y < launch.grid.y; ++y)
       for (unsigned x = 0; x < launch.grid.x; ++x) {
@@ -141,7 +141,7 @@ void Runner::run_block(uint3 index) {
   crash_.signal = 0;
   current_ = &threads_[0];
   place = &current_->place;
-  checker::begin_block();
+  checks::begin_block();
   in_kernel_ = true;
   emulator_switch(&main_stack_, current_->stack);
   in_kernel_ = false;
@@ -229,7 +229,7 @@ int Runner::barrier(const char* name, int brought, Where where) {
   arrived_ = 0;
   for (Warp& warp : warps_) warp.ready = warp.present;
   for (Thread& it : threads_) it.at_barrier = false;
-  checker::passed_barrier();
+  checks::passed_barrier();
   return result_;
 }
 
@@ -264,7 +264,7 @@ void Runner::meet(const char* name, unsigned mask, void* brought, Work work, Whe
   work(all, mask);
   warp.meeting &= ~mask;
   warp.ready |= mask;
-  checker::passed_meeting(warp, me.warp(), mask);
+  checks::passed_meeting(me.warp(), mask);
 }
 
 void Runner::fail(const std::string& text) {

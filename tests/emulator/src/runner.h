@@ -13,7 +13,7 @@ namespace emulator {
 constexpr unsigned kLanes = 32, kMaxThreads = 1024;
 constexpr size_t kMaxShared = 256 << 10;
 
-// Memory that a kernel may touch; none are known under the fake card
+// Memory that a kernel may touch
 struct Range {
   const unsigned char* begin;
   size_t bytes;
@@ -25,6 +25,7 @@ struct Launch {
   size_t shared_bytes;
   const void* parameters;
   std::vector<Range> buffers;
+  bool knows_buffers;  // all that it may touch; not under the fake card
 };
 
 struct AsyncCopy {
@@ -61,6 +62,10 @@ std::string described(const std::string& text);
 std::string printed(const char* format, ...) __attribute__((format(printf, 1, 2)));
 std::string text_of(const Thread& thread);  // "thread (1,0,0)"
 std::string text_of(const char* name, const Where& where);
+
+class Runner;
+// This OS thread's, where it launched something
+extern __thread Runner* running __attribute__((tls_model("initial-exec")));
 
 class Runner {
  public:
@@ -122,14 +127,23 @@ class Runner {
   } crash_ = {};
 };
 
-// What the checked build keeps of every byte of shared memory; the unchecked build's are empty (check.cpp)
-namespace checker {
-void begin_launch(const Launch& launch);
+// What the checked build notes of shared memory (check.cpp)
+namespace checks {
+#ifdef EMULATOR_CHECKED
+void begin_launch(const Launch& launch, const std::vector<Thread>& threads);
 void begin_block();
 void passed_barrier();
-void passed_meeting(const Warp& warp, unsigned warp_index, unsigned mask);
+void passed_meeting(unsigned warp, unsigned mask);
 void copy_issued(const AsyncCopy& copy, const void* code);
 void copy_landed(const AsyncCopy& copy);
-}  // namespace checker
+#else
+inline void begin_launch(const Launch&, const std::vector<Thread>&) {}
+inline void begin_block() {}
+inline void passed_barrier() {}
+inline void passed_meeting(unsigned, unsigned) {}
+inline void copy_issued(const AsyncCopy&, const void*) {}
+inline void copy_landed(const AsyncCopy&) {}
+#endif
+}  // namespace checks
 
 }  // namespace emulator

@@ -39,12 +39,12 @@ int barrier(const char* name, int brought, Where where);
 using Work = void (*)(void* const* brought, unsigned mask);
 void meet(const char* name, unsigned mask, void* brought, Work work, Where where);
 
-// Before a built-in touches memory that the compiler's instrumentation does not see it touch
+// Before a built-in touches memory where the compiler does not see it; `code`: the return address of the kernel's call
 enum class Access { kRead, kWrite, kAtomic };
 #ifdef EMULATOR_CHECKED
-void check(const void* address, size_t bytes, Access access);
+void check(const void* address, size_t bytes, Access access, const void* code);
 #else
-inline void check(const void*, size_t, Access) {}
+inline void check(const void*, size_t, Access, const void*) {}
 #endif
 
 void async_copy(void* shared, const void* global, bool valid, Where where);

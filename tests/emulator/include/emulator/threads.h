@@ -105,7 +105,7 @@ namespace emulator {
 // Reads and writes in one step; launches on several OS threads may meet at an address
 template <typename T, typename F>
 EMULATOR_UNCHECKED T change(T* address, F changed) {
-  check(address, sizeof(T), Access::kAtomic);
+  check(address, sizeof(T), Access::kAtomic, __builtin_return_address(0));
   T before, after;
   __atomic_load(address, &before, __ATOMIC_RELAXED);
   do after = changed(before);
