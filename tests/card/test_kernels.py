@@ -31,13 +31,13 @@ def add_one(launch):
     return 0
 
 
-def compiled(architecture):
-    """A cubin for "sm_90", PTX for "compute_90"."""
+def compiled(architecture, source=SOURCE, *more):
+    """A cubin for "sm_90", PTX for "compute_90"; `more` options of NVRTC."""
     (library,) = Path(torch.__file__).parents[1].glob("nvidia/*/lib/libnvrtc.so.*[0-9]")
     nvrtc, program, size = ctypes.CDLL(str(library)), ctypes.c_void_p(), ctypes.c_size_t()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"add_one.cu", 0, None, None) == 0
-    options = (ctypes.c_char_p * 1)(f"--gpu-architecture={architecture}".encode())
-    assert nvrtc.nvrtcCompileProgram(program, 1, options) == 0
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None) == 0
+    options = [f"--gpu-architecture={architecture}".encode(), *more]
+    assert nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)) == 0
     kind = "CUBIN" if architecture.startswith("sm") else "PTX"
     assert getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size)) == 0
     code = ctypes.create_string_buffer(size.value)

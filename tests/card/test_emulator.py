@@ -1,0 +1,83 @@
+"""A kernel that NVRTC compiles and PyTorch's stream launches computes: the emulator runs the same source."""
+
+import ctypes
+import struct
+from pathlib import Path
+
+import emulator
+import fakecard
+import pytest
+import torch
+from fakecard.api import call, error_of, made
+from test_kernels import CARD, compiled, fits
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "tests" / "emulator" / "kernels"
+LAUNCH_FAILED = 719
+
+
+@pytest.fixture(scope="module")
+def module():
+    names = emulator.install(sources=KERNELS)
+    architecture = next((it for it in ("compute_75", "compute_50") if fits(it)), None)
+    try:
+        code = compiled(architecture, KERNELS.joinpath("basic.cu").read_bytes(), b"-I" + bytes(ROOT / "csrc"))
+    except AssertionError:
+        pytest.skip(f"the NVRTC of this wheel compiles nothing for a {CARD['name']}")
+    assert "test_add_one" in names
+    torch.empty(1, device="cuda")  # makes the context
+    yield made("cuModuleLoadData", code)
+    emulator.uninstall()
+
+
+def launch(module, name, x, y, n, shared_bytes=0, stream=0):
+    params = ctypes.create_string_buffer(struct.pack("<QQi4x", x.data_ptr(), y.data_ptr(), n))
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(params))
+    function = made("cuModuleGetFunction", module, name)
+    return error_of("cuLaunchKernel", function, (n + 255) // 256, 1, 1, 256, 1, 1, shared_bytes, stream, pointers, None)
+
+
+def test_a_launch_computes_on_tensors(module):
+    x, y = torch.arange(1000.0).cuda(), torch.empty(1000, device="cuda")
+    stream = torch.cuda.Stream()
+    assert launch(module, b"test_add_one", x, y, 1000, stream=stream.cuda_stream) == 0
+    stream.synchronize()
+    assert torch.equal(y.cpu(), torch.arange(1000.0) + 1)
+    assert fakecard.counters()["launched"] == {"test_add_one": 1}
+
+
+def test_what_a_kernel_does_wrong_is_the_cards_error(module, capfd):
+    x = torch.ones(100).cuda()
+    assert launch(module, b"test_block_sum", x, x, 100, shared_bytes=0) == LAUNCH_FAILED  # its sums are 8 floats
+    assert "test_block_sum, block (0,0,0), thread (0,0,0): touches shared memory at byte 0 of 0" in emulator.error()
+    assert emulator.error() in capfd.readouterr().err
+    assert error_of("cuCtxSynchronize") == LAUNCH_FAILED  # until reset
+    fakecard.reset()
+    assert launch(module, b"test_block_sum", x, x, 100, shared_bytes=32) == 0
+    call("cuCtxSynchronize")
+    assert x.cpu()[0] == 100
+
+
+def test_each_card_runs_its_own_generation():
+    """A kernel sees the __CUDA_ARCH__ of the card that it is launched on."""
+    code = f"""
+        import ctypes, sys
+        from pathlib import Path
+        sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "card")!r}]
+        import emulator
+        import torch
+        from fakecard.api import error_of, made
+        from test_kernels import compiled
+        emulator.install(sources=Path({str(KERNELS)!r}))
+        code = compiled("compute_70", b"extern \\"C\\" __global__ void test_arch(int* p) {{}}")
+        for device in range(2):
+            out = torch.empty(1, dtype=torch.int32, device=f"cuda:{{device}}")
+            torch.cuda.set_device(device)
+            function = made("cuModuleGetFunction", made("cuModuleLoadData", code), b"test_arch")
+            pointers = (ctypes.c_void_p * 1)(ctypes.addressof(at := ctypes.c_uint64(out.data_ptr())))
+            assert error_of("cuLaunchKernel", function, 1, 1, 1, 1, 1, 1, 0, 0, pointers, None) == 0
+            print(out.item())
+    """
+    done = fakecard.run(code, ["V100", "RTX 5090"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["700", "1200"]

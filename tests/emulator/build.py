@@ -1,0 +1,82 @@
+"""Compile kernels and the emulator into build/emulator, once per state of the sources. Needs g++, no CUDA."""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BUILDS = ROOT / "build" / "emulator"
+KERNELS = ROOT / "csrc" / "kernels"
+# -fno-strict-aliasing: kernels read a row of one type through pointers of another, as nvcc lets them.
+# -ffp-contract=off: the same values on every machine
+FLAGS = [
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Werror"),
+    *("-fno-strict-aliasing", "-ffp-contract=off", f"-ffile-prefix-map={ROOT}/=", f"-fdebug-prefix-map={ROOT}=."),
+]
+KERNEL_FLAGS = [
+    *("-xc++", "-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-Wno-unknown-pragmas"),
+    *("-include", "emulator/builtins.h"),
+]
+LINK = ["-shared", "-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,-z,defs", "-Wl,--exclude-libs,ALL", "-ldl"]
+# Without libtsan: src/check.cpp is what the instrumentation calls. The compiler may not merge accesses into wider ones
+CHECKED = ["-DEMULATOR_CHECKED"]
+CHECKED_KERNEL = ["-fsanitize=thread", "-fno-tree-vectorize", "-fno-tree-slp-vectorize"]
+PROCESSES = 2
+
+
+def run(*command: object) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+
+
+def key_of(*parts: object) -> str:
+    digest = hashlib.sha1()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else repr(part).encode()
+        digest.update(hashlib.sha1(data).digest())
+    return digest.hexdigest()[:16]
+
+
+def made(target: Path, *command: object) -> Path:
+    """`target`, by `command -o` if it is not there yet. Two processes may build at once; either result serves."""
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILDS) as scratch:
+            result = Path(scratch) / target.name
+            run(*command, "-o", result)
+            os.replace(result, target)
+    return target
+
+
+def build(arch: int, checked: bool = False, sources: Path = KERNELS) -> Path:
+    """The library with every .cu of `sources`, compiled for `__CUDA_ARCH__` `arch` (750, 1200).
+
+    Args:
+        checked: with a record of every access to memory: races, reads of what nobody wrote, accesses out of bounds.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    own = sorted(HERE.glob("include/**/*.[hc]*"))
+    flags = [*FLAGS, *(CHECKED if checked else [])]
+    headers = [*own, *sorted({*KERNELS.glob("*.cuh"), *sources.glob("*.cuh")})]
+    kernel_flags = [*flags, *KERNEL_FLAGS, *(CHECKED_KERNEL if checked else []), f"-D__CUDA_ARCH__={arch}"]
+    includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
+    runtime = sorted(HERE.glob("src/*.cpp"))
+    runtime_key = key_of(compiler, flags, *own, *sorted(HERE.glob("src/*.h")), Path(__file__))
+    kernel_key = key_of(compiler, kernel_flags, *headers, Path(__file__))
+
+    def compiled(source: Path) -> Path:
+        of_runtime = source.parent == HERE / "src"
+        key = key_of(runtime_key if of_runtime else kernel_key, str(source), source)
+        own_flags = [*flags, "-O3"] if of_runtime else kernel_flags
+        return made(BUILDS / "objects" / f"{source.stem}-{key}.o", compiler, *own_flags, *includes, "-c", source)
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        objects = list(pool.map(compiled, [*runtime, *sorted(sources.glob("*.cu"))]))
+    mode = "checked" if checked else "plain"
+    library = BUILDS / f"{arch}-{mode}-{key_of([str(it) for it in objects])}" / "libemulator.so"
+    return made(library, compiler, *objects, *LINK)
