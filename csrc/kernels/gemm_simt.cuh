@@ -13,7 +13,7 @@ class SimtProduct {
   static constexpr int kColumnThreads = 16, kRowThreads = kThreads / kColumnThreads;
   static constexpr int kRows = kTile / kRowThreads, kColumns = kTile / kColumnThreads;
   static constexpr int kStep = sizeof(T) == 8 ? 2 : 4;  // values of K at a time
-  static constexpr int kPart = 256;
+  static constexpr int kPart = 64;
 
   // What thread `thread` of `threads` has as its i-th: neighbours where a line holds rows, else every `threads`-th
   template <bool across, int threads>

@@ -12,11 +12,7 @@ namespace blackwell_compat {
 
 using int64_t = long long;
 
-#if __CUDA_ARCH__ >= 800
-constexpr bool kHasMmaBf16 = true, kHasMmaTf32 = true;
-#else
-constexpr bool kHasMmaBf16 = false, kHasMmaTf32 = false;
-#endif
+constexpr int kArchitecture = __CUDA_ARCH__;
 
 struct f16 {
   unsigned short bits;
@@ -25,6 +21,7 @@ struct bf16 {
   unsigned short bits;
 };
 
+inline double to_float(double value) { return value; }
 inline float to_float(float value) { return value; }
 inline float to_float(f16 value) {
   // The exponent's bias by a product: subnormal numbers need no case of their own
