@@ -78,8 +78,8 @@ CHECKED = [
     ("read_at", {"n": -1}, "(0,0,0): reads 4 bytes at 0x, 4 bytes before a buffer of 256, in {read at}"),
     (
         "copy_struct",
-        {"size": 32},
-        "(0,0,0): writes 132 bytes at 0x, 0 bytes past the end of a buffer of 128, in {struct}",
+        {"size": 33},
+        "(0,0,0): writes 140 bytes at 0x, 0 bytes past the end of a buffer of 132, in {struct}",
     ),
     (
         "async",

@@ -182,7 +182,7 @@ TEST_KERNEL(fault_trap) {
 
 TEST_KERNEL(fault_copy_struct) {
   struct Row {
-    float values[33];
+    float values[35];
   };
   *reinterpret_cast<Row*>(output(p)) = *reinterpret_cast<const Row*>(input(p));  // line: struct
 }

@@ -40,7 +40,7 @@ struct Checker {
   Range last = {};
 };
 // Trivial, so that a hook costs no call to reach it
-__thread Checker* checker __attribute__((tls_model("initial-exec")));
+__thread Checker* checker;
 
 int32_t packed(const void* code) {
   return static_cast<int32_t>(static_cast<const char*>(code) - reinterpret_cast<const char*>(&packed));

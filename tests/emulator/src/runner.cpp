@@ -10,8 +10,8 @@
 
 namespace emulator {
 
-__thread Runner* running __attribute__((tls_model("initial-exec"))) = nullptr;
-__thread const Place* place __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Runner* running = nullptr;
+__thread const Place* place = nullptr;
 
 namespace {
 
