@@ -1,4 +1,4 @@
-# make test | demo | lint | bench | clean. Each sets up what it needs, from nothing, in .venv.
+# make test | test-races | demo | lint | bench | clean. Each sets up what it needs, from nothing, in .venv.
 # make test-card | test-wheels | clean-wheels: CUDA wheels over a fake card (tests/fakecard), each in .venv-wheels/<version>.
 # make PYTHON=/path/to/python test uses the environment of that interpreter, with its torch, and installs no other.
 TORCH := 2.13.0
@@ -26,7 +26,10 @@ FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path
 WHEEL := 2.4.1
 CARD := RTX 5090
 
-.PHONY: test test-fakecard demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
+# What test-races runs
+KERNEL_TESTS := tests/emulator
+
+.PHONY: test test-fakecard test-races demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -34,6 +37,10 @@ test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 test-fakecard: $(MADE)/test-tools
 	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda12 tests/fakecard
 	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda13 tests/fakecard
+
+# Kernels in the emulator's checked build: races, reads of what nobody wrote, accesses out of bounds
+test-races: $(MADE)/test-tools
+	$(PY) -m pytest --checked $(KERNEL_TESTS) $(ARGS)
 
 demo: $(MADE)/installed $(MADE)/demo-tools
 	$(PY) examples/demo.py

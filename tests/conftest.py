@@ -18,9 +18,14 @@ def pytest_addoption(parser):
         "--card", action="append", help="a card of tests/fakecard/cards.toml; several times for several cards"
     )
     group.addoption("--wheel", default="2.4.1", help="torch of make wheel-<version>; cuda12, cuda13: none, stay here")
+    parser.addoption(
+        "--checked", action="store_true", help="kernels run in the emulator's checked build: races, out of bounds"
+    )
 
 
 def pytest_cmdline_main(config):
+    if config.getoption("--checked"):
+        os.environ["EMULATOR_CHECKED"] = "1"
     chosen, wheel = config.getoption("--card"), config.getoption("--wheel")
     if not chosen or fakecard.here():
         return

@@ -31,7 +31,7 @@ PROCESSES = 2
 def run(*command: object) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{done.stdout}{done.stderr}{' '.join(map(str, command))}")
 
 
 def key_of(*parts: object) -> str:
@@ -59,7 +59,7 @@ def build(arch: int, checked: bool = False, sources: Path = KERNELS) -> Path:
     Args:
         checked: with a record of every access to memory: races, reads of what nobody wrote, accesses out of bounds.
     """
-    compiler = os.environ.get("CXX", "g++")
+    compiler, sources = os.environ.get("CXX", "g++"), sources.resolve()
     own = sorted(HERE.glob("include/**/*.[hc]*"))
     flags = [*FLAGS, *(CHECKED if checked else [])]
     headers = [*own, *sorted({*KERNELS.glob("*.cuh"), *sources.glob("*.cuh")})]

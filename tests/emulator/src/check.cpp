@@ -20,6 +20,7 @@ struct Cell {
   int32_t code;
   uint16_t thread;
   bool atomic, in_flight;
+  bool by_others;  // also changed by atomics of other warps in this epoch
   // The last reads since, by `readers` of one warp at one time of theirs
   uint16_t read_warp, other_thread;
   uint32_t read_epoch, read_time, readers;
@@ -39,7 +40,7 @@ struct Checker {
   Range last = {};
 };
 // Trivial, so that a hook costs no call to reach it
-__thread Checker* checker __attribute__((tls_model("initial-exec")));
+__thread Checker* checker;
 
 int32_t packed(const void* code) {
   return static_cast<int32_t>(static_cast<const char*>(code) - reinterpret_cast<const char*>(&packed));
@@ -94,7 +95,7 @@ struct Actor {
   void read(Cell& cell) const {
     if (!is_mine(cell.epoch)) fail("reads", cell, ", which nobody has written");
     check_in_flight("reads", cell);
-    if (!is_after_write(cell))
+    if (!is_after_write(cell) || (cell.by_others && cell.epoch == it.epoch))
       fail("reads", cell, ", which " + other(cell.thread, "wrote", cell.code) + ", with no barrier between");
     const uint32_t lane = 1u << me.place.lane;
     if (cell.read_epoch != it.epoch) {
@@ -114,10 +115,10 @@ struct Actor {
     cell.read_code = packed(code);
   }
 
-  void check_readers(const Cell& cell) const {
+  void check_readers(const char* does, const Cell& cell) const {
     if (cell.read_epoch != it.epoch) return;
     const auto race = [&](unsigned thread, int32_t where) {
-      fail("writes", cell, ", which " + other(thread, "read", where) + ", with no barrier between");
+      fail(does, cell, ", which " + other(thread, "read", where) + ", with no barrier between");
     };
     for (uint32_t rest = cell.readers; rest; rest &= rest - 1) {
       const unsigned lane = static_cast<unsigned>(__builtin_ctz(rest)), thread = cell.read_warp * kLanes + lane;
@@ -133,11 +134,8 @@ struct Actor {
     if (atomic && !written) fail(does, cell, ", which nobody has written");
     if (written && !(atomic && cell.atomic) && !is_after_write(cell))
       fail(does, cell, ", which " + other(cell.thread, "wrote", cell.code) + ", with no barrier between");
-    check_readers(cell);
-    set_written(cell, atomic);
-  }
-
-  void set_written(Cell& cell, bool atomic) const {
+    check_readers(does, cell);
+    cell.by_others = atomic && cell.epoch == it.epoch && (cell.by_others || (cell.atomic && cell.thread / kLanes != warp()));
     cell.epoch = it.epoch;
     cell.time = time();
     cell.code = packed(code);

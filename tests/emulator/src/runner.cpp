@@ -10,8 +10,8 @@
 
 namespace emulator {
 
-__thread Runner* running __attribute__((tls_model("initial-exec"))) = nullptr;
-__thread const Place* place __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Runner* running = nullptr;
+__thread const Place* place = nullptr;
 
 namespace {
 
@@ -286,7 +286,7 @@ bool Runner::in_shared(const void* address, size_t bytes) const {
 std::string Runner::text_of_address(const void* address) const {
   const auto* at = static_cast<const unsigned char*>(address);
   if (near_shared(address))
-    return printed("shared memory at byte %td of %zu", at - current_->place.shared, launch_->shared_bytes);
+    return printed("byte %td of shared memory, which has %zu", at - current_->place.shared, launch_->shared_bytes);
   for (const Range& buffer : launch_->buffers) {
     const ptrdiff_t past = at - (buffer.begin + buffer.bytes), early = buffer.begin - at;
     if (past >= 0 && past < 4096) return printed("%p, %td bytes past the end of a buffer of %zu", address, past, buffer.bytes);
@@ -296,7 +296,7 @@ std::string Runner::text_of_address(const void* address) const {
 }
 
 std::string Runner::text_of_crash() const {
-  const std::string where = " in " + at_code(static_cast<const char*>(crash_.code) + 1);
+  const std::string where = ", in " + at_code(static_cast<const char*>(crash_.code) + 1);
   if (crash_.signal == SIGFPE) return "integer division by zero" + where;
   if (stacks_.is_guard(crash_.address)) return "its stack of 192 KiB is used up" + where;
   return "touches " + text_of_address(crash_.address) + where;

@@ -65,7 +65,7 @@ std::string text_of(const char* name, const Where& where);
 
 class Runner;
 // This OS thread's, where it launched something
-extern __thread Runner* running __attribute__((tls_model("initial-exec")));
+extern __thread Runner* running;
 
 class Runner {
  public:

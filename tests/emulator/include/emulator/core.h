@@ -26,8 +26,8 @@ struct Place {
   unsigned char* shared;
   unsigned lane, flat;  // in the warp; in the block
 };
-// Of the thread that runs. __thread: a thread_local with extern would be a call at each use
-extern __thread const Place* place __attribute__((tls_model("initial-exec")));
+// Of the thread that runs. __thread: the compiler would ask at each use of a thread_local whether it is constructed
+extern __thread const Place* place;
 
 // Ends the launch with this error; `text` as for printf
 [[noreturn]] void fail(const char* text, ...) __attribute__((format(printf, 1, 2)));

@@ -31,12 +31,13 @@ EMULATOR_UNCHECKED void shuffle_all(void* const* lanes, unsigned mask) {
   for (unsigned lane = 0; lane < 32; ++lane) {
     if (!(mask >> lane & 1)) continue;
     auto& mine = *static_cast<Shuffle<T>*>(lanes[lane]);
-    if (!(mask >> mine.from & 1)) fail("a shuffle of lane %u reads lane %u, which mask %#x does not name", lane, mine.from, mask);
     mine.result = static_cast<Shuffle<T>*>(lanes[mine.from])->value;
   }
 }
 template <typename T>
 EMULATOR_UNCHECKED T shuffle(const char* name, unsigned mask, T value, unsigned from, Where where) {
+  if (!(mask >> from & 1))
+    fail("%s in %s:%d reads lane %u, which mask %#x does not name", name, where.file, where.line, from, mask);
   Shuffle<T> mine{value, value, from};
   meet(name, mask, &mine, shuffle_all<T>, where);
   return mine.result;
@@ -76,17 +77,17 @@ inline T __shfl_sync(unsigned mask, T value, int lane, int width = 32, emulator:
 template <typename T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, emulator::Where where = emulator::here()) {
   const unsigned lane = emulator::place->lane, first = emulator::segment(width);
-  return emulator::shuffle("__shfl_up_sync", mask, value, lane - first >= delta ? lane - delta : lane, where);
+  return emulator::shuffle("__shfl_up_sync", mask, value, lane - first >= (delta & 31) ? lane - (delta & 31) : lane, where);
 }
 template <typename T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, emulator::Where where = emulator::here()) {
   const unsigned lane = emulator::place->lane, end = emulator::segment(width) + static_cast<unsigned>(width);
-  return emulator::shuffle("__shfl_down_sync", mask, value, delta < end - lane ? lane + delta : lane, where);
+  return emulator::shuffle("__shfl_down_sync", mask, value, (delta & 31) < end - lane ? lane + (delta & 31) : lane, where);
 }
 template <typename T>
 inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, emulator::Where where = emulator::here()) {
   const unsigned lane = emulator::place->lane, end = emulator::segment(width) + static_cast<unsigned>(width);
-  const unsigned from = lane ^ static_cast<unsigned>(lanes);  // an earlier segment may be read, a later one not
+  const unsigned from = lane ^ (static_cast<unsigned>(lanes) & 31);  // an earlier segment may be read, a later one not
   return emulator::shuffle("__shfl_xor_sync", mask, value, from < end ? from : lane, where);
 }
 
