@@ -180,23 +180,26 @@ void multiply(const Operand& a, const Operand& b, const Tensor& addend, Activati
 
 bool gemm_takes(at::ScalarType dtype) { return name_of(dtype) != nullptr; }
 
-Tensor gemm_cuda(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& addend, Activation activation) {
-  const c10::DeviceGuard guard(a_tensor.device());
-  const Operand a(a_tensor), b(b_tensor);
-  const Tensor out = at::empty({std::max(a.batch, b.batch), a.rows, b.rows}, a_tensor.options());
-  multiply(a, b, addend, activation, out);
-  return a_tensor.dim() == 3 || b_tensor.dim() == 3 ? out : out.squeeze(0);
+void gemm_cuda(const Tensor& a, const Tensor& b, const Tensor& addend, Activation activation, const Tensor& out) {
+  const c10::DeviceGuard guard(a.device());
+  multiply(Operand(a), Operand(b), addend, activation, out.dim() == 3 ? out : out.unsqueeze(0));
 }
 
-Tensor sum_rows_cuda(const Tensor& a) {
+Tensor gemm_cuda(const Tensor& a, const Tensor& b, const Tensor& addend) {
+  const Tensor out = at::empty({a.size(0), b.size(0)}, a.options());
+  gemm_cuda(a, b, addend, {}, out);
+  return out;
+}
+
+Tensor sum_rows_cuda(const Tensor& a, const Tensor& addend) {
   const c10::DeviceGuard guard(a.device());
   const Operand ones(1, a.size(0), a.element_size()), rows(a.t());
   const Tensor out = at::empty({1, 1, a.size(1)}, a.options());
   if (rows.along_rows()) {
-    multiply(ones, rows, {}, {}, out);
+    multiply(ones, rows, addend, {}, out);
   } else {
     const Tensor one = at::ones({1}, a.options().device(at::kCPU)).to(a.device());
-    multiply(Operand(one.expand({1, a.size(0)})), rows, {}, {}, out);
+    multiply(Operand(one.expand({1, a.size(0)})), rows, addend, {}, out);
   }
   return out.view({a.size(1)});
 }

@@ -40,7 +40,8 @@ const std::map<std::string, const KernelEntry*, std::less<>>& entries() {
 
 // Machine code, or PTX for the driver.
 std::string code_of(const std::string& name, c10::Device device) {
-  return compiled(name + ".cu", kernel_source(name), {"--std=c++17", "--device-as-default-execution-space"}, device_info(device).capability);
+  return compiled(name + ".cu", kernel_source(name), {"--std=c++17", "--device-as-default-execution-space"},
+                  device_info(device).capability);
 }
 
 struct Loaded {

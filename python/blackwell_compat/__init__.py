@@ -14,6 +14,7 @@ from blackwell_compat.fallback import (
     reset_fallbacks,
     set_host_cache,
 )
+from blackwell_compat.kernels import warmup
 from blackwell_compat.lazy import lazy_upload, set_lazy_upload
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
@@ -55,4 +56,5 @@ __all__ = [
     "stft_fp32",
     "to_channels_last_1d",
     "unpatch_model",
+    "warmup",
 ]

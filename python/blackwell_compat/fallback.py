@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from blackwell_compat import _C, bypasses
+from blackwell_compat import _C, bypasses, kernels
 from blackwell_compat.lazy import set_lazy_upload
 
 NOTICES = ("warn", "error", "silent")
@@ -231,8 +231,12 @@ def enabled(device: int | str | torch.device | None = None) -> Iterator[None]:
 
 
 def coverage() -> dict[str, str]:
-    """Op -> what serves it: "fallback" (the CPU), "own" (copies by the driver), "kept" (PyTorch's, needs no kernel)."""
-    return dict(_C.fallback_coverage())
+    """Op -> what serves it: "kernel" (a CUDA kernel of this package, where mode kernel chose it), "fallback" (the CPU),
+    "own" (copies by the driver), "kept" (PyTorch's, needs no kernel)."""
+    served: dict[str, str] = dict(_C.fallback_coverage())
+    if kernels.are_chosen():
+        return served
+    return {op: "fallback" if by == "kernel" else by for op, by in served.items()}
 
 
 def fallbacks() -> FallbackReport:

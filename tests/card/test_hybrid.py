@@ -322,7 +322,7 @@ def test_patching_that_fails_ends_on_the_cpu(monkeypatch, caplog):
     assert report.mode == "cpu"
     assert "hybrid raised: division by zero" in report.why
     assert "the model is restored, trying cpu" in caplog.text
-    assert not any("_compat_hybrid" in vars(m) for m in model.modules())
+    assert not any("_compat_on_card" in vars(m) for m in model.modules())
     close(model(IDS.to(CARD)), want)
 
 
@@ -335,7 +335,7 @@ def test_within_a_block():
     with bc.patched(model, mode="hybrid", keep_on_device=False):
         close(model(IDS.to(CARD)), want)
     assert {p.device.type for p in model.parameters()} == {CARD}
-    assert [name for name, m in model.named_modules() if "_compat_hybrid" in vars(m)] == ["conv"]
+    assert [name for name, m in model.named_modules() if "_compat_on_card" in vars(m)] == ["conv"]
 
 
 def test_a_tensor_of_the_cpu_still_does_not_meet_one_of_the_card():

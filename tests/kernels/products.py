@@ -61,7 +61,16 @@ class Product:
         batch, (m, k), n = max(a.shape[0], b.shape[0]), a.shape[1:], b.shape[1]
         out = guarded(torch.full((batch, m, n), float("nan"), dtype=a.dtype))
         rows, columns, depth, threads, shared = self.grid(kind, layout, int(size), element, arch)
-        p = Params(a=None if self.ones else a.data_ptr(), b=b.data_ptr(), out=out.data_ptr(), M=m, N=n, K=k, out_row=n, out_batch=m * n)
+        p = Params(
+            a=None if self.ones else a.data_ptr(),
+            b=b.data_ptr(),
+            out=out.data_ptr(),
+            M=m,
+            N=n,
+            K=k,
+            out_row=n,
+            out_batch=m * n,
+        )
         (p.a_batch, p.a_row, p.a_k), (p.b_batch, p.b_row, p.b_k) = a.stride(), b.stride()
         p.a_batch *= a.shape[0] > 1
         p.b_batch *= b.shape[0] > 1
@@ -86,8 +95,9 @@ class Product:
         """Rows and columns of the result that a block makes, the least depth, threads, bytes of shared memory."""
         accumulator = 8 if element == 8 else 4
         if kind == "gemm":
-            operands = operand_bytes(size, element, layout != "tn") + operand_bytes(size, element, layout in ("nt", "any"))
-            return size, size, 64 // element, 2 * size, (3 if arch >= 800 else 2) * operands
+            of_a = operand_bytes(size, element, layout != "tn")
+            of_b = operand_bytes(size, element, layout in ("nt", "any"))
+            return size, size, 64 // element, 2 * size, (3 if arch >= 800 else 2) * (of_a + of_b)
         if layout == "nt":
             columns = 4 if size <= 4 else 2
             return size, columns, 16 // element, 128, size * columns * 4 * accumulator

@@ -66,7 +66,7 @@ def make(dtype: str, layout: str, m: int, n: int, k: int, batch: int = 1) -> tup
     return a, b
 
 
-@pytest.mark.parametrize("dtype, layout, size", GEMM)
+@pytest.mark.parametrize(("dtype", "layout", "size"), GEMM)
 def test_gemm(arch, card, dtype, layout, size):
     piece = 16 // DTYPES[dtype.removeprefix("t")].itemsize
     a, b = make(dtype, layout, 136, 72 + piece, 64 + piece)  # tiles that are cut in every direction
@@ -74,14 +74,14 @@ def test_gemm(arch, card, dtype, layout, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (65, 3, 7), (64, 65, 33), (3, 70, 129), (5, 7, 0)])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (65, 3, 7), (64, 65, 33), (3, 70, 129), (5, 7, 0)])
 def test_any_sizes_and_strides(arch, card, dtype, m, n, k):
     a = guarded(torch.linspace(-1, 1, 2 * m * 3 * k).to(DTYPES[dtype]).reshape(1, 2 * m, 3 * k))[:, ::2, ::3]
     b = guarded(torch.linspace(1, -2, n * k).to(DTYPES[dtype]).reshape(1, k, n)).transpose(1, 2)
     check(Product(f"compat_gemm_{dtype}_any_64", a, b), card, arch)
 
 
-@pytest.mark.parametrize("dtype, layout, rows", GEMV)
+@pytest.mark.parametrize(("dtype", "layout", "rows"), GEMV)
 def test_gemv(arch, card, dtype, layout, rows):
     piece = 16 // DTYPES[dtype].itemsize
     for m in {rows, max(1, rows - 1)}:
@@ -100,7 +100,7 @@ def test_sums_over_k(arch, card, dtype):
 
 @pytest.mark.parametrize("kernel", ["gemm_f32_nt_64", "gemm_f16_tn_128", "gemv_bf16_nt_4", "gemv_f64_nn_2"])
 def test_split_sums_are_added_in_order(arch, card, kernel):
-    kind, dtype, layout, size = kernel.split("_")
+    kind, dtype, layout, _size = kernel.split("_")
     a, b = make(dtype, layout, 2 if kind == "gemv" else 80, 64, 1000 // 8 * 8)
     results = [check(Product(f"compat_{kernel}", a, b, splits=3), card, arch) for _ in range(2)]
     assert torch.equal(*results)

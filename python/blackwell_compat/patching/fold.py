@@ -98,7 +98,7 @@ class CompatWeightNorm(WeightNorm):
 
     def __call__(self, module: nn.Module, inputs: Any) -> None:
         g, v = getattr(module, self.name + "_g"), getattr(module, self.name + "_v")
-        hybrid = getattr(module, "_compat_hybrid", False)
+        hybrid = getattr(module, "_compat_on_card", False)
         folded = _folded(self, g, v, hybrid, lambda: self.compute_weight(module))
         if folded is None:
             super().__call__(module, inputs)
@@ -131,7 +131,7 @@ def weight_of(module: nn.Module) -> torch.Tensor:
         if parametrization is not None and is_weight_norm(parametrization):
             g: Any = parametrization.original0
             v: Any = parametrization.original1
-            hybrid: Any = module._compat_hybrid
+            hybrid: Any = module._compat_on_card
             folded = _folded(parametrization, g, v, hybrid, parametrization)
             if folded is not None:
                 return folded

@@ -1,4 +1,4 @@
-"""Layers that compute on the CPU while the data stays on a card, and the way to the CPU for a model that fails so."""
+"""Layers whose data stays on a card (modes hybrid and kernel), and the way to the CPU for a model that fails so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from blackwell_compat import lazy
+from blackwell_compat import _C, lazy
 from blackwell_compat.fallback import is_enabled
 from blackwell_compat.patching import moving
 from blackwell_compat.patching.channels_last import drop_hooks
@@ -23,7 +23,8 @@ _calls = threading.local()  # .lazily: whether the calls in progress upload late
 
 
 class UploadLater:
-    """Forward pre-hook: until the call ends, results stay on the host unless somebody asks the card for them."""
+    """Forward pre-hook: until the call ends, our ops compute on the host, and results stay there unless somebody asks
+    the card for them."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
@@ -31,6 +32,7 @@ class UploadLater:
         lazily = is_enabled() and vars(module)["_compat_root"].mode == "hybrid"
         if lazily:
             lazy.begin_block()
+            _C.kernels_begin_on_host()
         _calls.__dict__.setdefault("lazily", []).append(lazily)
 
 
@@ -39,6 +41,7 @@ class UploadNow:
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if not torch.compiler.is_compiling() and _calls.lazily.pop():
+            _C.kernels_end_on_host()
             lazy.end_block()
 
 
@@ -55,13 +58,13 @@ def drop_upload_hooks(model: nn.Module) -> None:
 
 def keep_data_on_card(module: nn.Module) -> Callable[[], object]:
     """Marks a patched layer; returns what takes the mark back."""
-    before = vars(module).get("_compat_hybrid", False)
-    vars(module)["_compat_hybrid"] = True
-    return lambda: vars(module).update(_compat_hybrid=True) if before else drop_mark(module)
+    before = vars(module).get("_compat_on_card", False)
+    vars(module)["_compat_on_card"] = True
+    return lambda: vars(module).update(_compat_on_card=True) if before else drop_mark(module)
 
 
 def drop_mark(module: nn.Module) -> None:
-    vars(module).pop("_compat_hybrid", None)
+    vars(module).pop("_compat_on_card", None)
 
 
 class FirstCall:
@@ -111,9 +114,9 @@ class FirstCall:
             moving.move_back(model, state)
             raise reason from None
         self._end()
-        state.mode = "cpu"
+        mode, state.mode = state.mode, "cpu"
         moving.add_hooks(model)
-        log.warning("patch_model: the first call in mode hybrid raised (%s); the model runs on the CPU now", reason)
+        log.warning("patch_model: the first call in mode %s raised (%s); the model runs on the CPU now", mode, reason)
         return pytree.tree_map_only(torch.Tensor, lambda t: t.to(device), result)
 
 

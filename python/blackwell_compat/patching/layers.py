@@ -20,7 +20,7 @@ Ops: Any = torch.ops.blackwell_compat
 
 def is_ours(module: Any, input: torch.Tensor) -> bool:
     """Whether our ops take this input. The rest is PyTorch's: other devices, layouts, integers, complex numbers."""
-    here = input.is_cpu or (module._compat_hybrid and input.is_cuda)
+    here = input.is_cpu or (module._compat_on_card and input.is_cuda)
     return here and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
@@ -56,7 +56,7 @@ def across(
 class CompatLinear(nn.Linear):
     """nn.Linear over compat_linear."""
 
-    _compat_hybrid = False  # mode hybrid sets it on the layer (hybrid.py)
+    _compat_on_card = False  # mode hybrid sets it on the layer (hybrid.py)
     _compat_packed: torch.Tensor | None = None  # free_original sets it on the layer (freed.py)
     _compat_size: tuple[int, ...]
 
@@ -75,7 +75,7 @@ class CompatLinear(nn.Linear):
 class CompatConv1d(nn.Conv1d):
     """nn.Conv1d over compat_conv1d."""
 
-    _compat_hybrid = False
+    _compat_on_card = False
     _compat_channels_last = False  # to_channels_last_1d sets it on the layer
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
@@ -122,7 +122,7 @@ class CompatConv1d(nn.Conv1d):
 class CompatConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d over compat_conv_transpose1d."""
 
-    _compat_hybrid = False
+    _compat_on_card = False
     _compat_channels_last = False
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
@@ -154,7 +154,7 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
 class CompatTransposedLinear(nn.Module):
     """transformers' Conv1D, a linear with its weight stored (in, out). Comes before the class itself (classes.py)."""
 
-    _compat_hybrid = False
+    _compat_on_card = False
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
 
@@ -171,4 +171,5 @@ class CompatTransposedLinear(nn.Module):
         return super().forward(x)  # type: ignore[no-any-return]
 
 
+LINEAR = (CompatLinear, CompatTransposedLinear)
 PATCHED = (CompatLinear, CompatConv1d, CompatConvTranspose1d, CompatTransposedLinear)

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from blackwell_compat import kernels
 from blackwell_compat.fallback import NO_KERNEL
 from blackwell_compat.patching.probe import examine
 
 MODES = ("auto", "native", "kernel", "hybrid", "cpu")
-MISSING = {"kernel": "this version has no CUDA kernels of its own"}
-SLOWER = "the ops between the layers would run on the CPU as well, one by one; the whole model there is faster"
+ON_CARD = ("kernel", "hybrid")  # the data stays there
+SLOWER = "ops without a kernel run on the CPU one by one in modes kernel and hybrid; the whole model there is faster"
 
 
 class NotAvailable(RuntimeError):
@@ -49,16 +50,14 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
     """
     if mode not in MODES:
         raise ValueError(f"patch_model: mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if mode in MISSING:
-        raise NotAvailable(f"mode {mode!r}: {MISSING[mode]}; use 'auto', 'native', 'hybrid' or 'cpu'")
     device = device_of(model)
     if mode == "cpu":
         return [Candidate("cpu", "asked for")]
     if device.type == "cpu":
         if mode == "auto":
             return [Candidate("cpu", "the model is on the CPU")]
-        if mode == "hybrid":
-            raise NotAvailable("mode 'hybrid': the model is on the CPU; move it to the card first, or use 'cpu'")
+        if mode in ON_CARD:
+            raise NotAvailable(f"mode {mode!r}: the model is on the CPU; move it to the card first, or use 'cpu'")
         return [Candidate("native", "asked for; the model is on the CPU")]
     failed = examine(device)
     broken = f"PyTorch's kernels do not work on {device} ({'; '.join(f'{k}: {why}' for k, why in failed.items())})"
@@ -66,14 +65,17 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
         if failed:
             raise NotAvailable(f"mode 'native': {broken}; use 'hybrid' or 'cpu'")
         return [Candidate("native", f"asked for; PyTorch's kernels work on {device}")]
-    if mode == "hybrid" and not failed:
-        raise NotAvailable(f"mode 'hybrid': PyTorch's kernels work on {device}; use 'native' or 'auto'")
+    if mode in ON_CARD and not failed:
+        raise NotAvailable(f"mode {mode!r}: PyTorch's kernels work on {device}; use 'native' or 'auto'")
     if not failed:
         return [Candidate("native", f"PyTorch's kernels work on {device}"), Candidate("cpu", "native raised")]
-    if mode == "hybrid":
-        return [Candidate("hybrid", f"asked for; {broken}", True), Candidate("cpu", "hybrid raised", True)]
-    if already == "hybrid":
-        return [Candidate("hybrid", broken, True), Candidate("cpu", "hybrid raised", True)]
-    missing = "; ".join(f"{name}: {why}" for name, why in MISSING.items())
+    if mode == "kernel":
+        unusable = kernels.examine(device)
+        if unusable is not None:
+            raise NotAvailable(f"mode 'kernel': {unusable}; use 'hybrid' or 'cpu'")
+    stays = mode if mode in ON_CARD else already
+    if stays in ON_CARD:
+        asked = "asked for; " if mode == stays else ""
+        return [Candidate(stays, f"{asked}{broken}", True), Candidate("cpu", f"{stays} raised", True)]
     no_image = any(NO_KERNEL in why for why in failed.values())
-    return [Candidate("cpu", f"{broken}; {missing}; hybrid: {SLOWER}", no_image)]
+    return [Candidate("cpu", f"{broken}; {SLOWER}", no_image)]

@@ -23,7 +23,7 @@ class RootState:
 
     mode: str
     devices: dict[str, str] = field(default_factory=dict)  # where each tensor was, by its name
-    card: str = ""  # where a model in mode hybrid has its data
+    card: str = ""  # where a model in mode hybrid or kernel has its data
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn.utils.weight_norm import WeightNorm
 
-from blackwell_compat import _C, fallback
+from blackwell_compat import _C, fallback, kernels
 from blackwell_compat.patching import channels_last, hybrid, moving
 from blackwell_compat.patching.classes import is_patched, original_class
 from blackwell_compat.patching.fold import CompatWeightNorm, weight_norm_hooks, weight_parametrization
 from blackwell_compat.patching.freed import FreedWeight, free, is_freed, thaw, unfree
-from blackwell_compat.patching.modes import Candidate, NotAvailable, candidates, device_of
+from blackwell_compat.patching.modes import ON_CARD, Candidate, NotAvailable, candidates, device_of
 from blackwell_compat.patching.plan import Plan, describe, kept_weights, leaving_tensors
 from blackwell_compat.patching.report import PatchReport
 from blackwell_compat.patching.rules import (
@@ -50,12 +50,12 @@ def patch_model(
 
     Args:
         model: any module, on the CPU or on a card.
-        mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "hybrid" the model stays on a card
-            that PyTorch's kernels do not run on: patched layers compute on the CPU with packed weights, all other ops
-            by the fallback (`enable`), and where the first call fails the model goes to the CPU; "cpu" everything on
-            the CPU: a model on a card moves there, its inputs move in and its outputs back by themselves; "auto" native
-            where the card works, else cpu, with the fallback for what the caller has on the card besides. "kernel" is
-            not part of this version.
+        mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "kernel" and "hybrid" the model stays
+            on a card that PyTorch's kernels do not run on: Linear layers compute there with this package's kernels, or
+            all patched layers on the CPU with packed weights, all other ops by the fallback (`enable`), and where the
+            first call fails the model goes to the CPU; "cpu" everything on the CPU: a model on a card moves there, its
+            inputs move in and its outputs back by themselves; "auto" native where the card works, else cpu, with the
+            fallback for what the caller has on the card besides.
         filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
         include, exclude: names of layers: fnmatch patterns (of the whole name) or compiled regexes (searched for).
         dry_run: change nothing, only report what would be done.
@@ -127,10 +127,13 @@ def _attempt(
     for _, module, v in plan:
         if v.patched:
             _swap(module, v.new_class, undo)
-    if mode != "hybrid":
+    if mode not in ON_CARD:
         hybrid.drop_first_call(model)
     else:
-        _compute_on_cpu(model, [module for _, module, v in plan if v.patched], leaving, undo)
+        _stay_on_card(model, [module for _, module, v in plan if v.patched], leaving, undo)
+    if mode == "kernel":
+        before = kernels.choose(device_of(model))
+        undo.append(lambda: kernels.choose(device_of(model), before))
     for module in [module for _, module, _ in plan if kept.get(id(module), "") is None]:
         undo.append(lambda module=module: unfree(module))  # type: ignore[misc]
         free(module)
@@ -159,20 +162,20 @@ def _remember(model: nn.Module, mode: str, undo: Undo) -> None:
 
 
 def _enable_fallback(mode: str, device: torch.device, undo: Undo) -> None:
-    """The fallback: mode hybrid needs it; beside a model in mode cpu it serves what the caller has on the card."""
+    """The fallback: modes kernel and hybrid need it; beside a model in mode cpu it serves what else is on the card."""
     if fallback.is_enabled():
         return
     undo.append(fallback.disable)
     try:
         fallback.enable(device)
     except RuntimeError as error:
-        if mode == "hybrid":
+        if mode in ON_CARD:
             raise
         log.info("patch_model: tensors on %s stay without kernels: %s", device, error)
 
 
-def _compute_on_cpu(model: nn.Module, layers: list[nn.Module], leaving: set[str], undo: Undo) -> None:
-    """Mode hybrid: `layers` compute on the CPU; the tensors named by `leaving` go there."""
+def _stay_on_card(model: nn.Module, layers: list[nn.Module], leaving: set[str], undo: Undo) -> None:
+    """Modes kernel and hybrid: `layers` take our ops for what is on the card; the tensors named by `leaving` go."""
     state = vars(model)["_compat_root"]
     state.card = str(device_of(model))
     if leaving:

@@ -8,11 +8,13 @@ from torch import nn
 from blackwell_compat import _C
 from blackwell_compat.patching import moving
 from blackwell_compat.patching.freed import Sharing, freed_bytes, is_freed
-from blackwell_compat.patching.modes import device_of
+from blackwell_compat.patching.layers import LINEAR
+from blackwell_compat.patching.modes import ON_CARD, device_of
 from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
 from blackwell_compat.patching.rules import Selection, Verdict, is_quantized, provider, user_class
 from blackwell_compat.patching.source import functional_calls
 
+KERNEL = "compiled for this card"
 Plan = list[tuple[str, nn.Module, Verdict]]
 
 
@@ -62,9 +64,10 @@ def describe(
         if "parametrizations" in module._modules:
             own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
         if own or v.patched or is_quantized(module):
-            runs = provider(module, v.patched, mode in ("cpu", "hybrid"))
-            reason = v.reason
-            if v.patched and mode == "hybrid":
+            kernel = mode == "kernel" and v.patched and issubclass(v.new_class or type(module), LINEAR)
+            runs = "ours (kernel)" if kernel else provider(module, v.patched, mode in ("cpu", *ON_CARD))
+            reason = KERNEL if kernel else v.reason
+            if v.patched and mode in ON_CARD and not kernel:
                 reason += f"; computes on the CPU, data on {device}"
             if v.patched and runs == "torch":
                 reason += f"; on {device} PyTorch's kernels run, ours where a CPU tensor comes in"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from blackwell_compat import fallback
-from blackwell_compat.doctor import runs_on
+from blackwell_compat.kernels import has_wheel_kernels
 
 SECONDS = 60  # for a child process to import torch, open the card and run the probe
 _CHILD = "import json, sys; from blackwell_compat.patching.probe import probe; print(json.dumps(probe(sys.argv[1])))"
@@ -72,7 +72,7 @@ def examine(device: torch.device) -> dict[str, str]:
     hangs or writes where it should not would take this one along. Its answer is kept."""
     if fallback.serves(device):
         return {"all": f"{fallback.NO_KERNEL}; the fallback is enabled"}
-    if device.type != "cuda" or not torch.cuda.is_available() or _is_built_for(device) or not _is_python():
+    if device.type != "cuda" or not torch.cuda.is_available() or has_wheel_kernels(device) or not _is_python():
         return probe(device)
     if device not in _examined:
         failed = _probe_in_child(device)
@@ -80,12 +80,6 @@ def examine(device: torch.device) -> dict[str, str]:
             return failed
         _examined[device] = failed
     return dict(_examined[device])
-
-
-def _is_built_for(device: torch.device) -> bool:
-    """Whether the wheel's list has machine code for a card."""
-    machine_code = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-    return runs_on(machine_code, torch.cuda.get_device_capability(device))
 
 
 def _is_python() -> bool:

@@ -1,0 +1,128 @@
+"""This package's CUDA kernels on a card: whether they work there, and compiling them before they are needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from blackwell_compat import _C, compilers
+from blackwell_compat.doctor import runs_on
+
+_lock = threading.RLock()
+_examined: dict[int, str | None] = {}  # by the index of a card: why its kernels cannot be had, None where they work
+_chosen: set[int] = set()
+
+
+def index_of(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def has_wheel_kernels(device: torch.device) -> bool:
+    """Whether the wheel's list has machine code for a card."""
+    machine_code = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    return runs_on(machine_code, torch.cuda.get_device_capability(device))
+
+
+def examine(device: torch.device) -> str | None:
+    """Compiles two kernels for a card and compares what they compute with the CPU; asked once for each card.
+
+    Returns:
+        why they cannot be used, or None.
+    """
+    index = index_of(device)
+    with _lock:
+        if index not in _examined:
+            _examined[index] = _self_test(index)
+        return _examined[index]
+
+
+def _self_test(index: int) -> str | None:
+    compilers.find()
+    chosen = index in _chosen
+    _C.kernels_set_serve(index, True)
+    _C.kernels_choose(index, True)
+    try:
+        for rows in (3, 70):  # gemv and gemm
+            x = (torch.arange(rows * 96) % 13).reshape(rows, 96) / 8
+            weight = (torch.arange(72 * 96) % 7).reshape(72, 96) / 4
+            want = x @ weight.T
+            got = torch.ops.blackwell_compat.compat_linear(x.to(f"cuda:{index}"), weight.to(f"cuda:{index}")).cpu()
+            if not torch.allclose(got, want, rtol=1e-2, atol=1e-2):  # TF32 is allowed to be coarse
+                raise RuntimeError(f"wrong numbers, off by {(got - want).abs().max().item():.3g}")
+    except Exception as error:
+        _C.kernels_set_serve(index, False)
+        return str(error).strip().splitlines()[0]
+    finally:
+        _C.kernels_choose(index, chosen)
+    return None
+
+
+def _judge(index: int) -> bool:
+    """Whether an op of ours computes with our kernels on a card that nobody chose them for: where PyTorch has none."""
+    device = torch.device("cuda", index)
+    return not has_wheel_kernels(device) and examine(device) is None
+
+
+def choose(device: torch.device, chosen: bool = True) -> bool:
+    """Lets our ops take our kernels on a card though the fallback is enabled (mode kernel), or no longer.
+
+    Returns:
+        whether they did before.
+    """
+    index = index_of(device)
+    with _lock:
+        before = index in _chosen
+        (_chosen.add if chosen else _chosen.discard)(index)
+        _C.kernels_choose(index, chosen)
+    return before
+
+
+def are_chosen() -> bool:
+    """Whether our kernels are chosen on any card."""
+    return bool(_chosen)
+
+
+def _dtypes(model: nn.Module) -> Iterable[torch.dtype]:
+    return {p.dtype for p in model.parameters() if p.is_floating_point()}
+
+
+def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.dtype] | None = None) -> int:
+    """Compiles and loads kernels now rather than at the first call; before a CUDA graph is captured it has to be done.
+
+    Args:
+        target: a model on a card, whose dtypes are taken, or a card.
+        dtypes: instead of the model's; for a card: float32, float16 and bfloat16 unless given.
+    Returns:
+        how many kernels are ready. A progress bar shows where a terminal is there.
+    Raises:
+        ValueError: `target` is not on a card. RuntimeError: a kernel cannot be compiled or loaded, and why.
+    """
+    if isinstance(target, nn.Module):
+        device = next((p.device for p in target.parameters() if p.is_cuda), torch.device("cpu"))
+        dtypes = dtypes or _dtypes(target)
+    else:
+        device = torch.device("cuda", target) if isinstance(target, int) else torch.device(target)
+        dtypes = dtypes or (torch.float32, torch.float16, torch.bfloat16)
+    if device.type != "cuda":
+        raise ValueError(f"warmup: target must be a card or a model on one, got {device}")
+    compilers.find()
+    index = index_of(device)
+    names = sorted({name for dtype in dtypes for name in _C.kernels_for_linear(dtype, index)})
+    batch = os.cpu_count() or 1  # that many compile at a time
+    batches = [names[i : i + batch] for i in range(0, len(names), batch)]
+    try:
+        from rich.progress import track
+    except ImportError:
+        shown: Iterable[list[str]] = batches
+    else:
+        shown = track(batches, f"Compiling kernels for {torch.cuda.get_device_name(index)}", transient=True)
+    for some in shown:
+        _C.runtime_load_kernels(some, index)
+    return len(names)
+
+
+_C.kernels_set_judge(_judge)

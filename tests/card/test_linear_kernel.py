@@ -1,0 +1,259 @@
+"""compat_linear by this package's kernels on a card: compiled by the NVRTC that is there, checked and started by the
+driver, run by the emulator. No kernel of PyTorch is started.
+"""
+
+import contextlib
+import copy
+
+import blackwell_compat as bc
+import emulator
+import fakecard
+import opinfo
+import pytest
+import reference
+import torch
+from blackwell_compat import _C, kernels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+CARD = torch.device("cuda", 0)
+FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulated():
+    emulator.install()
+    reason = kernels.examine(CARD)
+    if reason is not None and "compiles" in reason:
+        pytest.skip(f"{reason}; BLACKWELL_COMPAT_NVRTC with the file of one that knows this card would end this skip")
+    assert reason is None, reason
+    before = _C.kernels_serve(0)
+    _C.kernels_set_serve(0, True)  # also on a card that the wheel has kernels for
+    yield
+    _C.kernels_set_serve(0, before)
+    emulator.uninstall()
+
+
+def only_ours():
+    launched = fakecard.counters()["launched"]
+    assert launched
+    assert all(name.startswith("compat_") for name in launched), launched
+    return launched
+
+
+def on_card(*tensors):
+    """Leaves on the card; a copy alone starts no kernel there, so strides are made by views of it."""
+    moved = []
+    for t in tensors:
+        if t is None:
+            moved.append(None)
+            continue
+        base = torch.empty(t.untyped_storage().nbytes() // t.element_size(), dtype=t.dtype)
+        base.set_(t.detach().untyped_storage())
+        there = base.to(CARD).as_strided(t.size(), t.stride(), t.storage_offset())
+        moved.append(there.detach().requires_grad_(t.requires_grad))
+    return moved
+
+
+def check(*arguments, **options):
+    """Forward, and backward to all that wants a gradient, against the CPU in float64 and PyTorch there."""
+    there = on_card(*arguments)
+    got = bc.compat_linear(*there, **options)
+    want = bc.compat_linear(*(reference.widened(t) for t in arguments), **options)
+    peer = torch.nn.functional.linear(*arguments) if not options else want.to(got.dtype)
+    magnitude = torch.nn.functional.linear(*(None if t is None else t.double().abs() for t in arguments))
+    reference.assert_rounded(got.detach().cpu(), want.detach(), magnitude.detach())
+    leaves = [i for i, t in enumerate(arguments) if t is not None and t.requires_grad]
+    if not leaves:
+        return
+    seed = reference.values(*got.shape, dtype=got.dtype, seed=1)
+    wide = [None if t is None else t.detach().double().requires_grad_(t.requires_grad) for t in arguments]
+    wanted = torch.autograd.grad(torch.nn.functional.linear(*wide), [wide[i] for i in leaves], seed.double())
+    peers = torch.autograd.grad(peer, [arguments[i] for i in leaves], seed)
+    for grad, its_peer, exact in zip(
+        torch.autograd.grad(got, [there[i] for i in leaves], seed.to(CARD)), peers, wanted, strict=True
+    ):
+        reference.assert_as_accurate(grad.cpu(), its_peer, exact)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_opinfo(dtype):
+    for requires_grad in (False, True):
+        for sample in opinfo.named("nn.functional.linear").sample_inputs("cpu", dtype, requires_grad=requires_grad):
+            if sample.input.numel() and sample.args[0].dim() == 2:
+                check(sample.input, *sample.args, **sample.kwargs)
+            else:
+                there = on_card(sample.input, *sample.args)
+                got = bc.compat_linear(*there).cpu()
+                torch.testing.assert_close(got, torch.nn.functional.linear(sample.input, *sample.args))
+            opinfo.ran("nn.functional.linear", "backward" if requires_grad else "forward")
+    only_ours()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    dtype=st.sampled_from(FLOATS),
+    batch=st.lists(st.integers(0, 5), max_size=2),
+    rows=st.sampled_from([1, 2, 3, 7, 8, 15, 16, 17, 40, 65, 130]),
+    n=st.sampled_from([1, 2, 8, 15, 16, 33, 64, 72, 129]),
+    k=st.sampled_from([0, 1, 3, 8, 16, 31, 64, 104, 520]),
+    transposed=st.tuples(st.booleans(), st.booleans()),
+    offset=st.sampled_from([0, 1, 8]),
+    bias=st.sampled_from(["none", "vector", "one", "expanded"]),
+)
+def test_any_shape(dtype, batch, rows, n, k, transposed, offset, bias):
+    def laid(shape, across, seed):
+        values = reference.values(*shape[:-2], shape[-1], shape[-2] + offset, dtype=dtype, seed=seed)
+        values = values[..., offset:]
+        return values.transpose(-1, -2) if across else values.transpose(-1, -2).contiguous()[..., : shape[-1]]
+
+    x, weight = laid((*batch, rows, k), transposed[0], 0), laid((n, k), transposed[1], 1)
+    biases = {
+        "none": None,
+        "vector": reference.values(n, dtype=dtype),
+        "one": reference.values(1, dtype=dtype),
+        "expanded": reference.values(1, dtype=dtype).expand(n),
+    }
+    fakecard.reset()
+    there = on_card(x, weight, biases[bias])
+    got = bc.compat_linear(*there).cpu()
+    want = torch.nn.functional.linear(*(None if t is None else t.double() for t in (x, weight, biases[bias])))
+    magnitude = torch.nn.functional.linear(
+        *(None if t is None else t.double().abs() for t in (x, weight, biases[bias]))
+    )
+    reference.assert_rounded(got, want, magnitude)
+    if got.numel():
+        only_ours()
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "gelu_tanh", "silu", "tanh"])
+@pytest.mark.parametrize("rows", [3, 40])
+def test_activation(activation, rows):
+    x, weight, bias = reference.values(rows, 64), reference.values(24, 64, seed=1), reference.values(24)
+    check(x, weight, bias, activation=activation)
+    only_ours()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_backward(dtype, rows):
+    x = reference.values(2, rows, 64, dtype=dtype).requires_grad_()
+    weight, bias = reference.values(24, 64, dtype=dtype, seed=1).requires_grad_(), reference.values(24, dtype=dtype)
+    check(x, weight, bias.requires_grad_())
+    only_ours()
+
+
+def test_long_sums_are_split_and_stay_the_same():
+    x, weight = on_card(reference.values(20, 4096), reference.values(24, 4096, seed=1))
+    results = [bc.compat_linear(x, weight).cpu() for _ in range(3)]
+    assert "compat_gemm_reduce_f32" in only_ours()
+    assert all(torch.equal(results[0], other) for other in results)
+    reference.assert_as_accurate(results[0], x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
+
+
+def test_more_tiles_than_multiprocessors():
+    x, weight = on_card(reference.values(128 * 14, 32), reference.values(128 * 14, 32, seed=1))
+    got = bc.compat_linear(x, weight).cpu()
+    assert any(name.endswith("_128") for name in only_ours())
+    reference.assert_as_accurate(got, x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
+
+
+def test_tf32_only_where_pytorch_may():
+    x, weight = on_card(torch.full((20, 16), 1 + 2.0**-12), torch.ones(8, 16))
+    exact = 16 * (1 + 2.0**-12)
+    assert bc.compat_linear(x, weight).cpu().unique().tolist() == [exact]
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        coarse = torch.cuda.get_device_capability() >= (8, 0)
+        assert bc.compat_linear(x, weight).cpu().unique().tolist() == [16.0 if coarse else exact]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_streams_and_autocast():
+    x, weight = on_card(reference.values(20, 64), reference.values(24, 64, seed=1))
+    fakecard.change(latency_ms=2)
+    try:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            got = bc.compat_linear(x, weight)
+        stream.synchronize()
+        torch.testing.assert_close(got.cpu(), x.cpu() @ weight.cpu().T, rtol=1e-5, atol=1e-5)
+    finally:
+        fakecard.change(latency_ms=0)
+
+
+@pytest.fixture
+def chosen():
+    """Our kernels over the fallback, which capture_begin needs: it fills a tensor."""
+    if kernels.has_wheel_kernels(CARD):
+        pytest.skip("needs a card without kernels in this wheel, which the fallback serves")
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as undo:
+        patch.setenv("BLACKWELL_COMPAT_FALLBACK", "silent")
+        undo.enter_context(bc.enabled())
+        kernels.choose(CARD)
+        undo.callback(kernels.choose, CARD, False)
+        yield
+
+
+def captured(call):
+    """A graph of what `call` does, and its result."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        try:
+            result = call()
+        finally:
+            graph.capture_end()
+    return graph, result
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_graph_records_what_was_loaded():
+    x, weight = on_card(reference.values(20, 64), reference.values(24, 64, seed=1))
+    assert bc.warmup(CARD, [torch.float32]) > 0
+    graph, got = captured(lambda: bc.compat_linear(x, weight))
+    x.copy_(reference.values(20, 64, seed=5))
+    graph.replay()
+    torch.testing.assert_close(got.cpu(), x.cpu() @ weight.cpu().T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_graph_refuses_what_was_not_loaded():
+    x = on_card(torch.ones(16, 14 * 128, dtype=torch.float16).T)[0]  # large and strided, as in no other test
+    with pytest.raises(
+        RuntimeError, match=r"compat_gemm_f16_tn_128 is not loaded on cuda:0 yet.*blackwell_compat\.warmup"
+    ):
+        captured(lambda: bc.compat_linear(x, x))
+
+
+@pytest.mark.usefixtures("chosen")
+def test_mode_kernel_serves_linear_layers_and_the_fallback_the_rest():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.GELU(), torch.nn.Linear(64, 8), torch.nn.LayerNorm(8))
+    x = torch.randn(5, 32)
+    want = model(x)
+    there = copy.deepcopy(model).to(CARD)
+    report = bc.patch_model(there, "kernel")
+    assert [line.provider for line in report.modules if line.patched] == ["ours (kernel)"] * 2
+    fakecard.reset()
+    bc.reset_fallbacks()
+    got = there(x.to(CARD))
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-5, atol=1e-5)
+    only_ours()
+    assert not any("linear" in line.op for line in bc.fallbacks().lines)
+    assert bc.coverage()["blackwell_compat::compat_linear"] == "kernel"
+    got.sum().backward()
+    want.sum().backward()
+    torch.testing.assert_close(there[0].weight.grad.cpu(), model[0].weight.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_hybrid_model_beside_it_computes_on_the_host():
+    layer = torch.nn.Sequential(torch.nn.Linear(32, 64)).to(CARD)
+    bc.patch_model(layer, "hybrid")
+    fakecard.reset()
+    layer(torch.ones(3, 32).to(CARD))
+    assert not fakecard.counters()["launched"]
