@@ -59,6 +59,11 @@ struct GemmTraits {
   static_assert(kStages * (ShapeA::kSize + ShapeB::kSize) * sizeof(scalar_t) ==
                     gemm_shared_bytes(kTile, sizeof(scalar_t), layout, kArchitecture),
                 "the host asks for as much shared memory as the tiles take");
+
+  // Slices of the result in shared memory, whose lines lie 8 values beyond their length apart: no bank is met twice
+  static constexpr int kStagedLine = kTile + 8;
+  static_assert(Product::kSliceRows * kStagedLine * sizeof(accumulator_t) <=
+                gemm_shared_bytes(kTile, sizeof(scalar_t), layout, kArchitecture));
 };
 
 template <class Traits>
@@ -110,11 +115,22 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     stage = stage + 1 == Traits::kStages ? 0 : stage + 1;
   }
 
-  product.finish([&](int row, int column, A value) {
-    const int64_t m = first_row + row, n = first_column + column;
-    if (m >= p.M || n >= p.N) return;
-    store_sum<T>(p, split, batch, m, n, value);
-  });
+  async_wait<0>();  // what goes beyond K is on its way, too
+  product.end();
+  A* const staged = reinterpret_cast<A*>(shared);
+  constexpr int kLine = Traits::kStagedLine;
+#pragma unroll 1
+  for (int slice = 0; slice < Traits::Product::kSlices; ++slice) {
+    __syncthreads();
+    product.stage(slice, staged, kLine);
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < Traits::Product::kSliceRows * Traits::kSize; i += Traits::kThreads) {
+      const int row = i / Traits::kSize, column = i % Traits::kSize;
+      const int64_t m = first_row + Traits::Product::row_of(slice, row), n = first_column + column;
+      if (m < p.M && n < p.N) store_sum<T>(p, split, batch, m, n, staged[row * kLine + column]);
+    }
+  }
 }
 
 // Adds the parts of a split sum, always in the same order.

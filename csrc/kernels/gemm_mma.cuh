@@ -10,6 +10,11 @@ struct WarpGrid {
   static constexpr int kDown = 2, kAcross = kTile / 32;
   static constexpr int kRows = kTile / kDown, kColumns = kTile / kAcross;
 
+  // Slices of the result: 16 rows of every warp
+  static constexpr int kSlices = kRows / 16, kSliceRows = 16 * kDown;
+
+  static __device__ __forceinline__ int row_of(int slice, int row) { return row / 16 * kRows + 16 * slice + row % 16; }
+  static __device__ __forceinline__ int staged_row() { return threadIdx.x / 32 / kAcross * 16; }
   static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
   static __device__ __forceinline__ int row() { return threadIdx.x / 32 / kAcross * kRows; }
   static __device__ __forceinline__ int column() { return threadIdx.x / 32 % kAcross * kColumns; }
@@ -17,7 +22,7 @@ struct WarpGrid {
 
 // float16 from sm_75, bfloat16 from sm_80: 16 x 8 results from 16 values of K
 template <typename T, int kTile, Order kOrderA, Order kOrderB>
-class MmaProduct {
+class MmaProduct : public WarpGrid<kTile> {
   using Grid = WarpGrid<kTile>;
   using ShapeA = TileShape<T, kTile, kOrderA>;
   using ShapeB = TileShape<T, kTile, kOrderB>;
@@ -51,16 +56,18 @@ class MmaProduct {
     }
   }
 
-  template <typename Store>
-  __device__ __forceinline__ void finish(Store store) {
-    const int lane = Grid::lane();
+  __device__ __forceinline__ void end() {}
+
+  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
 #pragma unroll
     for (int i = 0; i < kDown; ++i) {
+      if (i != slice) continue;
 #pragma unroll
       for (int j = 0; j < kAcross; ++j) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          store(Grid::row() + 16 * i + lane / 4 + e / 2 * 8, Grid::column() + 8 * j + lane % 4 * 2 + e % 2, sum_[i][j][e]);
+          const int row = this->lane() / 4 + e / 2 * 8, column = 8 * j + this->lane() % 4 * 2 + e % 2;
+          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
         }
       }
     }
@@ -72,7 +79,7 @@ class MmaProduct {
 
 // float32 rounded to TF32, from sm_80: 16 x 8 results from 8 values of K
 template <int kTile, Order kOrderA, Order kOrderB>
-class Tf32Product {
+class Tf32Product : public WarpGrid<kTile> {
   using Grid = WarpGrid<kTile>;
   using ShapeA = TileShape<float, kTile, kOrderA>;
   using ShapeB = TileShape<float, kTile, kOrderB>;
@@ -106,16 +113,18 @@ class Tf32Product {
     }
   }
 
-  template <typename Store>
-  __device__ __forceinline__ void finish(Store store) {
-    const int group = Grid::lane() / 4, in_group = Grid::lane() % 4;
+  __device__ __forceinline__ void end() {}
+
+  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
 #pragma unroll
     for (int i = 0; i < kDown; ++i) {
+      if (i != slice) continue;
 #pragma unroll
       for (int j = 0; j < kAcross; ++j) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          store(Grid::row() + 16 * i + group + e / 2 * 8, Grid::column() + 8 * j + in_group * 2 + e % 2, sum_[i][j][e]);
+          const int row = this->lane() / 4 + e / 2 * 8, column = 8 * j + this->lane() % 4 * 2 + e % 2;
+          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
         }
       }
     }
@@ -127,7 +136,7 @@ class Tf32Product {
 
 // float16 on sm_70: 16 x 16 results from 4 values of K, a quarter of them by each quad pair: lanes 4 q to 4 q + 3 and 16 more
 template <int kTile, Order kOrderA, Order kOrderB>
-class VoltaProduct {
+class VoltaProduct : public WarpGrid<kTile> {
   using Grid = WarpGrid<kTile>;
   using ShapeA = TileShape<f16, kTile, kOrderA>;
   using ShapeB = TileShape<f16, kTile, kOrderB>;
@@ -164,18 +173,19 @@ class VoltaProduct {
     }
   }
 
-  template <typename Store>
-  __device__ __forceinline__ void finish(Store store) {
-    const int lane = Grid::lane();
+  __device__ __forceinline__ void end() {}
+
+  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
 #pragma unroll
     for (int i = 0; i < kDown; ++i) {
+      if (i != slice) continue;
 #pragma unroll
       for (int j = 0; j < kAcross; ++j) {
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
-          const int row = lane % 2 + (e & 2) + lane / 16 * 4, column = (e & 4) + (lane & 2) + e % 2;
-          store(Grid::row() + 16 * i + 8 * (pair() % 2) + row, Grid::column() + 16 * j + 8 * (pair() / 2) + column,
-                sum_[i][j][e]);
+          const int row = 8 * (pair() % 2) + this->lane() % 2 + (e & 2) + this->lane() / 16 * 4;
+          const int column = 16 * j + 8 * (pair() / 2) + (e & 4) + (this->lane() & 2) + e % 2;
+          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
         }
       }
     }

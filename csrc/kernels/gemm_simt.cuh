@@ -51,7 +51,7 @@ class SimtProduct {
 
  public:
   __device__ void step(const T* tile_a, const T* tile_b) {
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < ShapeA::kDepth; k += kStep) {
       A a[kRows][kStep], b[kColumns][kStep];
       fetch<ShapeA, kRowThreads>(a, tile_a, row_thread(), k);
@@ -69,16 +69,20 @@ class SimtProduct {
     if (depth_ % kPart == 0) end_part();
   }
 
-  // store(row, column, value) for all that this thread has
-  template <typename Store>
-  __device__ void finish(Store store) {
-    end_part();
+  // The result leaves in slices: rows of the tile that the block's threads have in their registers under one index
+  static constexpr int kSlices = kRows, kSliceRows = kRowThreads;
+
+  static __device__ __forceinline__ int row_of(int slice, int row) { return place<ShapeA::kAcross, kRowThreads>(row, slice); }
+
+  __device__ __forceinline__ void end() { end_part(); }
+
+  __device__ __forceinline__ void stage(int slice, A* shared, int line) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
+      if (i != slice) continue;
 #pragma unroll
       for (int j = 0; j < kColumns; ++j) {
-        store(place<ShapeA::kAcross, kRowThreads>(row_thread(), i), place<ShapeB::kAcross, kColumnThreads>(column_thread(), j),
-              sum_[i][j]);
+        shared[row_thread() * line + place<ShapeB::kAcross, kColumnThreads>(column_thread(), j)] = sum_[i][j];
       }
     }
   }
