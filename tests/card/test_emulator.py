@@ -67,6 +67,20 @@ def test_what_a_kernel_does_wrong_is_the_cards_error(module, capfd):
     assert x.cpu()[0] == 100
 
 
+def test_a_kernel_runs_on_the_streams_thread(module):
+    x, y = torch.arange(1000.0).cuda(), torch.zeros(1000).cuda()
+    fakecard.change(latency_ms=20)
+    try:
+        assert launch(module, b"test_add_one", x, y, 1000) == 0
+        call("cuCtxSynchronize")
+        assert launch(module, b"test_block_sum", x, x, 100, shared_bytes=0) == 0
+        assert error_of("cuCtxSynchronize") == LAUNCH_FAILED
+    finally:
+        fakecard.change(latency_ms=0)
+        fakecard.reset()
+    assert torch.equal(y.cpu(), torch.arange(1000.0) + 1)
+
+
 def test_each_card_runs_its_own_generation():
     """A kernel sees the __CUDA_ARCH__ of the card that it is launched on."""
     code = f"""

@@ -1,5 +1,6 @@
 """What the kernels of kernels/faults.cu do wrong is reported, with the lines it happened in."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -165,7 +166,7 @@ CRASHES = [
         {"size": 4, "n": 1, "block": 1},
         "(0,0,0): touches 0x, 0 bytes past the end of a buffer of 16, in {from past the end}",
     ),
-    ("divide", {}, "(0,0,0): integer division by zero, in {divide}"),
+    *([("divide", {}, "(0,0,0): integer division by zero, in {divide}")] if platform.machine() == "x86_64" else []),
 ]
 
 
