@@ -16,10 +16,14 @@ KERNELS = ROOT / "tests" / "emulator" / "kernels"
 LAUNCH_FAILED = 719
 
 
+def compiled_file(name, architecture):
+    folders = [b"-I" + bytes(folder) for folder in (ROOT / "csrc", KERNELS)]
+    return compiled(architecture, KERNELS.joinpath(name).read_bytes(), *folders)
+
+
 def loaded(architecture):
     """basic.cu as the card's driver loads it."""
-    folders = [b"-I" + bytes(folder) for folder in (ROOT / "csrc", KERNELS)]
-    code = compiled(architecture, KERNELS.joinpath("basic.cu").read_bytes(), *folders)
+    code = compiled_file("basic.cu", architecture)
     torch.empty(1, device="cuda")  # makes the context
     return made("cuModuleLoadData", code)
 
@@ -99,3 +103,9 @@ def test_each_card_runs_its_own_generation():
     done = fakecard.run(code, ["T4", "RTX 5090"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["750", "1200"]
+
+
+@pytest.mark.parametrize("name", sorted(it.name for it in KERNELS.glob("*.cu")))
+def test_the_emulators_kernels_are_cuda(name):
+    """What g++ takes with the emulator's built-ins, NVRTC takes with its own."""
+    assert compiled_file(name, "compute_80")
