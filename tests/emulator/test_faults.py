@@ -190,6 +190,22 @@ def test_guard_pages_report(name, options, text):
     assert report(f"fault_{name}", checked=True, **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "n", "text"),
+    [
+        ("misaligned", 2, "touches 0x, which is in a buffer of 256, as a type aligned to 16, in {misaligned}"),
+        (
+            "misaligned_shared",
+            0,
+            "touches byte 4 of shared memory, which has 256, as a type aligned to 8, in {misaligned in shared}",
+        ),
+    ],
+)
+def test_the_checked_build_knows_what_a_card_wants_aligned(name, n, text):
+    assert report(f"fault_{name}", n, checked=True) == "thread (0,0,0): " + with_lines(text)
+    assert report("fault_misaligned", 4, block=1, checked=True) == ""
+
+
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
 def test_a_stack_that_is_used_up(checked):
     assert "thread (0,0,0): its stack of 192 KiB is used up, in" in report("fault_deep", n=10**6, checked=checked)
