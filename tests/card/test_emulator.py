@@ -16,10 +16,14 @@ KERNELS = ROOT / "tests" / "emulator" / "kernels"
 LAUNCH_FAILED = 719
 
 
+def compiled_file(name, architecture):
+    folders = [b"-I" + bytes(folder) for folder in (ROOT / "csrc", KERNELS)]
+    return compiled(architecture, KERNELS.joinpath(name).read_bytes(), *folders)
+
+
 def loaded(architecture):
     """basic.cu as the card's driver loads it."""
-    folders = [b"-I" + bytes(folder) for folder in (ROOT / "csrc", KERNELS)]
-    code = compiled(architecture, KERNELS.joinpath("basic.cu").read_bytes(), *folders)
+    code = compiled_file("basic.cu", architecture)
     torch.empty(1, device="cuda")  # makes the context
     return made("cuModuleLoadData", code)
 
@@ -67,6 +71,20 @@ def test_what_a_kernel_does_wrong_is_the_cards_error(module, capfd):
     assert x.cpu()[0] == 100
 
 
+def test_a_kernel_runs_on_the_streams_thread(module):
+    x, y = torch.arange(1000.0).cuda(), torch.zeros(1000).cuda()
+    fakecard.change(latency_ms=20)
+    try:
+        assert launch(module, b"test_add_one", x, y, 1000) == 0
+        call("cuCtxSynchronize")
+        assert launch(module, b"test_block_sum", x, x, 100, shared_bytes=0) == 0
+        assert error_of("cuCtxSynchronize") == LAUNCH_FAILED
+    finally:
+        fakecard.change(latency_ms=0)
+        fakecard.reset()
+    assert torch.equal(y.cpu(), torch.arange(1000.0) + 1)
+
+
 def test_each_card_runs_its_own_generation():
     """A kernel sees the __CUDA_ARCH__ of the card that it is launched on."""
     code = f"""
@@ -85,3 +103,9 @@ def test_each_card_runs_its_own_generation():
     done = fakecard.run(code, ["T4", "RTX 5090"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["750", "1200"]
+
+
+@pytest.mark.parametrize("name", sorted(it.name for it in KERNELS.glob("*.cu")))
+def test_the_emulators_kernels_are_cuda(name):
+    """What g++ takes with the emulator's built-ins, NVRTC takes with its own."""
+    assert compiled_file(name, "compute_80")

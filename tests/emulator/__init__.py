@@ -22,11 +22,13 @@ from .build import KERNELS, build
 __all__ = ["Emulator", "EmulatorError", "buffer", "build", "error", "install", "load", "uninstall"]
 
 PAGE = mmap.PAGESIZE
+ERROR_BYTES = 4096
 libc = ctypes.CDLL(None, use_errno=True)
 libraries: dict[Path, ctypes.CDLL] = {}
 _live: dict[int, tuple[int, int]] = {}  # buffers: address and bytes
 _numbers = itertools.count()
 _installed: list[bytes] = []
+_dispatcher: ctypes.CDLL | None = None  # the library that the fake card calls
 
 
 class EmulatorError(RuntimeError):
@@ -63,15 +65,8 @@ def library(path: Path) -> ctypes.CDLL:
     if path not in libraries:
         loaded = ctypes.CDLL(str(path))
         loaded.emulator_kernels.restype = ctypes.c_char_p
-        loaded.emulator_error.restype = ctypes.c_size_t
         libraries[path] = loaded
     return libraries[path]
-
-
-def error_of(loaded: ctypes.CDLL) -> str:
-    text = ctypes.create_string_buffer(4096)
-    loaded.emulator_error(text, ctypes.c_size_t(len(text)))
-    return text.value.decode()
 
 
 class Emulator:
@@ -97,14 +92,15 @@ class Emulator:
             sizes = (size,) if isinstance(size, int) else tuple(size)
             return (ctypes.c_uint * 3)(*sizes, *(1 for _ in range(3 - len(sizes))))
 
-        ranges = (Range * len(_live))(*(Range(*it) for it in _live.values()))
-        data = bytes(params)
+        live = list(_live.values())
+        ranges, data, error = (Range * len(live))(*live), bytes(params), ctypes.create_string_buffer(ERROR_BYTES)
         failed = self.library.emulator_launch(
             *(name.encode(), three(grid), three(block), ctypes.c_size_t(shared_bytes)),
-            *(data, ctypes.c_size_t(len(data)), ranges, ctypes.c_size_t(len(ranges))),
+            *(data, ctypes.c_size_t(len(data)), ranges, ctypes.c_size_t(len(live))),
+            *(error, ctypes.c_size_t(ERROR_BYTES)),
         )
         if failed:
-            raise EmulatorError(error_of(self.library))
+            raise EmulatorError(error.value.decode())
 
 
 def load(arch: int, checked: bool | None = None, sources: Path = KERNELS) -> Emulator:
@@ -114,16 +110,17 @@ def load(arch: int, checked: bool | None = None, sources: Path = KERNELS) -> Emu
 
 def install(checked: bool | None = None, sources: Path = KERNELS) -> list[str]:
     """Let every kernel that is launched through the fake card's driver run here. Returns their names."""
+    global _dispatcher
     import fakecard
 
-    cards = [load(card["major"] * 100 + card["minor"] * 10, checked, sources) for card in fakecard.cards_here()]
-    dispatcher = cards[0].library
-    for device, card in enumerate(cards):
-        dispatcher.emulator_set_device(device, card.library.emulator_on_card)
-    names = sorted({name for card in cards for name in card.kernels()})
     uninstall()
+    cards = [load(card["major"] * 100 + card["minor"] * 10, checked, sources) for card in fakecard.cards_here()]
+    _dispatcher = cards[0].library
+    for device, card in enumerate(cards):
+        _dispatcher.emulator_set_device(device, card.library.emulator_on_card)
+    names = sorted({name for card in cards for name in card.kernels()})
     for name in names:
-        fakecard.library().fakecard_register_kernel(name.encode(), dispatcher.emulator_dispatch)
+        fakecard.library().fakecard_register_kernel(name.encode(), _dispatcher.emulator_dispatch)
         _installed.append(name.encode())
     return names
 
@@ -136,5 +133,8 @@ def uninstall() -> None:
 
 
 def error() -> str:
-    """The text of the last launch that failed here; it stands on stderr as well. Empty: none did."""
-    return next((text for text in map(error_of, libraries.values()) if text), "")
+    """The text of the last launch through the fake card that failed here, as on stderr. Empty: none did."""
+    text = ctypes.create_string_buffer(ERROR_BYTES)
+    if _dispatcher:
+        _dispatcher.emulator_last_error(text, ctypes.c_size_t(ERROR_BYTES))
+    return text.value.decode()

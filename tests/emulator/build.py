@@ -22,9 +22,9 @@ KERNEL_FLAGS = [
     *("-include", "emulator/builtins.h"),
 ]
 LINK = ["-shared", "-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,-z,defs", "-Wl,--exclude-libs,ALL", "-ldl"]
-# Without libtsan: src/check.cpp is what the instrumentation calls. The compiler may not merge accesses into wider ones
+# Without libtsan and libubsan: src/check.cpp is what the instrumentation calls. No access is merged into a wider one
 CHECKED = ["-DEMULATOR_CHECKED"]
-CHECKED_KERNEL = ["-fsanitize=thread", "-fno-tree-vectorize", "-fno-tree-slp-vectorize"]
+CHECKED_KERNEL = ["-fsanitize=thread,alignment", "-fno-tree-vectorize", "-fno-tree-slp-vectorize"]
 PROCESSES = 2
 
 

@@ -80,6 +80,14 @@ TEST_KERNEL(fault_barrier_after_return) {
 TEST_KERNEL(fault_write_at) { output(p)[p.n] = input(p)[0]; }  // line: write at
 TEST_KERNEL(fault_read_at) { output(p)[0] = input(p)[p.n]; }   // line: read at
 
+TEST_KERNEL(fault_misaligned) {
+  *reinterpret_cast<float4*>(output(p) + p.n) = make_float4(1, 2, 3, 4);  // line: misaligned
+}
+
+TEST_KERNEL(fault_misaligned_shared) {
+  output(p)[0] = reinterpret_cast<float2*>(shared_floats() + 1)->x;  // line: misaligned in shared
+}
+
 TEST_KERNEL(fault_unwritten) {
   if (threadIdx.x < 63) shared_floats()[threadIdx.x] = input(p)[threadIdx.x];
   __syncthreads();

@@ -32,16 +32,18 @@ __device__ void rows_to_fragments(const TestParams& p) {
 }  // namespace blackwell_compat
 
 TEST_KERNEL(test_16x8x16_f16) {
-  with_fragments<4, 2, 4>(p, [](auto& d, auto& a, auto& b) { multiply_16x8x16(f16(), d, a, b); });
+  with_fragments<4, 2, 4>(
+      p, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { multiply_16x8x16(f16(), d, a, b); });
 }
 TEST_KERNEL(test_16x8x16_bf16) {
-  with_fragments<4, 2, 4>(p, [](auto& d, auto& a, auto& b) { multiply_16x8x16(bf16(), d, a, b); });
+  with_fragments<4, 2, 4>(
+      p, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { multiply_16x8x16(bf16(), d, a, b); });
 }
 TEST_KERNEL(test_16x8x8) {
-  with_fragments<4, 2, 4>(p, [](auto& d, auto& a, auto& b) { multiply_16x8x8(d, a, b); });
+  with_fragments<4, 2, 4>(p, [](float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { multiply_16x8x8(d, a, b); });
 }
 TEST_KERNEL(test_8x8x4) {
-  with_fragments<2, 2, 8>(p, [](auto& d, auto& a, auto& b) { multiply_8x8x4(d, a, b); });
+  with_fragments<2, 2, 8>(p, [](float (&d)[8], const unsigned (&a)[2], const unsigned (&b)[2]) { multiply_8x8x4(d, a, b); });
 }
 TEST_KERNEL(test_load_matrices) { rows_to_fragments<false>(p); }
 TEST_KERNEL(test_load_transposed) { rows_to_fragments<true>(p); }

@@ -63,6 +63,7 @@ TEST_KERNEL(test_atomics) {
   if (i < 4) shared[i] = 0;
   __syncthreads();
   atomicAdd(&shared[0], i);
+  __threadfence_block();
   atomicMax(&shared[1], i);
   atomicMin(&shared[2], -i);
   out[16 + atomicAdd(&shared[3], 1)] = 1;

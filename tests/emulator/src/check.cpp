@@ -247,13 +247,11 @@ using emulator::Access;
 
 #define EMULATOR_HOOK(name, kind, bytes) \
   extern "C" void __tsan_##name(const void* address) { emulator::access(address, bytes, kind, __builtin_return_address(0)); }
-#define EMULATOR_HOOKS(bytes)                                  \
-  EMULATOR_HOOK(read##bytes, Access::kRead, bytes)             \
-  EMULATOR_HOOK(write##bytes, Access::kWrite, bytes)           \
-  EMULATOR_HOOK(unaligned_read##bytes, Access::kRead, bytes)   \
-  EMULATOR_HOOK(unaligned_write##bytes, Access::kWrite, bytes) \
-  EMULATOR_HOOK(volatile_read##bytes, Access::kRead, bytes)    \
-  EMULATOR_HOOK(volatile_write##bytes, Access::kWrite, bytes)
+#define EMULATOR_HOOKS(bytes)                                \
+  EMULATOR_HOOK(read##bytes, Access::kRead, bytes)           \
+  EMULATOR_HOOK(write##bytes, Access::kWrite, bytes)         \
+  EMULATOR_HOOK(unaligned_read##bytes, Access::kRead, bytes) \
+  EMULATOR_HOOK(unaligned_write##bytes, Access::kWrite, bytes)
 EMULATOR_HOOKS(1)
 EMULATOR_HOOKS(2)
 EMULATOR_HOOKS(4)
@@ -270,6 +268,20 @@ void __tsan_read_range(const void* address, size_t bytes) {
 }
 void __tsan_write_range(const void* address, size_t bytes) {
   emulator::access(address, bytes, Access::kWrite, __builtin_return_address(0));
+}
+
+// -fsanitize=alignment: a card does not read four floats at once where the CPU does
+struct Misaligned {  // as libubsan has it
+  const char* file;
+  uint32_t line, column;
+  const void* type;
+  unsigned char log2_alignment, kind;
+};
+void __ubsan_handle_type_mismatch_v1(const Misaligned* it, const void* address) {
+  if (!emulator::place) return;
+  emulator::running->fail("touches " + emulator::running->text_of_address(address) +
+                          emulator::printed(", as a type aligned to %u, in ", 1u << it->log2_alignment) +
+                          emulator::at_code(__builtin_return_address(0)));
 }
 
 // What kernels' memcpy and the compiler's own are called there (emulator/math.h)

@@ -288,6 +288,8 @@ std::string Runner::text_of_address(const void* address) const {
   if (near_shared(address))
     return printed("byte %td of shared memory, which has %zu", at - current_->place.shared, launch_->shared_bytes);
   for (const Range& buffer : launch_->buffers) {
+    if (at >= buffer.begin && at < buffer.begin + buffer.bytes)
+      return printed("%p, which is in a buffer of %zu", address, buffer.bytes);
     const ptrdiff_t past = at - (buffer.begin + buffer.bytes), early = buffer.begin - at;
     if (past >= 0 && past < 4096) return printed("%p, %td bytes past the end of a buffer of %zu", address, past, buffer.bytes);
     if (early > 0 && early <= 4096) return printed("%p, %td bytes before a buffer of %zu", address, early, buffer.bytes);

@@ -2,9 +2,11 @@
 #pragma once
 
 extern "C" {
+// As in CUDA, exp of a float is expf
 #define EMULATOR_MATH_1(name)    \
   float name##f(float) noexcept; \
-  double name(double) noexcept;
+  double name(double) noexcept;  \
+  extern "C++" inline float name(float x) noexcept { return name##f(x); }
 EMULATOR_MATH_1(exp)
 EMULATOR_MATH_1(exp2)
 EMULATOR_MATH_1(expm1)
@@ -40,7 +42,8 @@ EMULATOR_MATH_1(trunc)
 #undef EMULATOR_MATH_1
 #define EMULATOR_MATH_2(name)           \
   float name##f(float, float) noexcept; \
-  double name(double, double) noexcept;
+  double name(double, double) noexcept; \
+  extern "C++" inline float name(float x, float y) noexcept { return name##f(x, y); }
 EMULATOR_MATH_2(pow)
 EMULATOR_MATH_2(atan2)
 EMULATOR_MATH_2(fmod)
@@ -68,13 +71,14 @@ void* memset(void*, int, size_t) noexcept;
 #endif
 }
 
+inline float fma(float x, float y, float z) { return fmaf(x, y, z); }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
 inline float exp10f(float x) { return powf(10, x); }
-inline float sinpif(float x) { return static_cast<float>(sin(3.14159265358979323846 * fmod(x, 2))); }
-inline float cospif(float x) { return static_cast<float>(cos(3.14159265358979323846 * fmod(x, 2))); }
-inline double sinpi(double x) { return sin(3.14159265358979323846 * fmod(x, 2)); }
-inline double cospi(double x) { return cos(3.14159265358979323846 * fmod(x, 2)); }
+inline double sinpi(double x) { return sin(3.14159265358979323846 * fmod(x, 2.0)); }
+inline double cospi(double x) { return cos(3.14159265358979323846 * fmod(x, 2.0)); }
+inline float sinpif(float x) { return static_cast<float>(sinpi(static_cast<double>(x))); }
+inline float cospif(float x) { return static_cast<float>(cospi(static_cast<double>(x))); }
 inline void sincospif(float x, float* s, float* c) { *s = sinpif(x), *c = cospif(x); }
 
 inline float __expf(float x) { return expf(x); }
@@ -124,10 +128,10 @@ inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
-inline double min(float a, double b) { return fmin(a, b); }
-inline double max(float a, double b) { return fmax(a, b); }
-inline double min(double a, float b) { return fmin(a, b); }
-inline double max(double a, float b) { return fmax(a, b); }
+inline double min(float a, double b) { return fmin(static_cast<double>(a), static_cast<double>(b)); }
+inline double max(float a, double b) { return fmax(static_cast<double>(a), static_cast<double>(b)); }
+inline double min(double a, float b) { return fmin(static_cast<double>(a), static_cast<double>(b)); }
+inline double max(double a, float b) { return fmax(static_cast<double>(a), static_cast<double>(b)); }
 
 inline int abs(int x) { return x < 0 ? -x : x; }
 inline long long abs(long long x) { return x < 0 ? -x : x; }

@@ -14,9 +14,9 @@ inline int __syncthreads_and(int predicate, emulator::Where where = emulator::he
 inline void __syncwarp(unsigned mask = 0xffffffffu, emulator::Where where = emulator::here()) {
   emulator::meet("__syncwarp", mask, nullptr, [](void* const*, unsigned) {}, where);
 }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() { asm volatile("" ::: "memory"); }
+inline void __threadfence_block() { asm volatile("" ::: "memory"); }
+inline void __threadfence_system() { asm volatile("" ::: "memory"); }
 [[noreturn]] inline void __trap() { emulator::fail("__trap()"); }
 
 namespace emulator {
