@@ -27,7 +27,7 @@ WHEEL := 2.4.1
 CARD := RTX 5090
 
 # What test-races runs
-KERNEL_TESTS := tests/emulator
+KERNEL_TESTS := tests/emulator tests/kernels
 
 .PHONY: test test-fakecard test-races demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard

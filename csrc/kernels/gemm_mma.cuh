@@ -4,20 +4,45 @@
 
 namespace blackwell_compat {
 
+struct Place {
+  int row, column;
+};
+
 // 64 x 32 of a tile of 128, 32 x 32 of a tile of 64
 template <int kTile>
 struct WarpGrid {
   static constexpr int kDown = 2, kAcross = kTile / 32;
   static constexpr int kRows = kTile / kDown, kColumns = kTile / kAcross;
 
+  static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
+  static __device__ __forceinline__ int row() { return threadIdx.x / 32 / kAcross * kRows; }
+  static __device__ __forceinline__ int column() { return threadIdx.x / 32 % kAcross * kColumns; }
+
   // Slices of the result: 16 rows of every warp
   static constexpr int kSlices = kRows / 16, kSliceRows = 16 * kDown;
 
   static __device__ __forceinline__ int row_of(int slice, int row) { return row / 16 * kRows + 16 * slice + row % 16; }
-  static __device__ __forceinline__ int staged_row() { return threadIdx.x / 32 / kAcross * 16; }
-  static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
-  static __device__ __forceinline__ int row() { return threadIdx.x / 32 / kAcross * kRows; }
-  static __device__ __forceinline__ int column() { return threadIdx.x / 32 % kAcross * kColumns; }
+
+  // One slice of the warp's results: element e of fragment j stands at place(j, e)
+  template <int kFragments, int kCount, typename At>
+  static __device__ __forceinline__ void stage(const float (&sum)[kSlices][kFragments][kCount], int slice, float* shared,
+                                               int line, At place) {
+    float* const of_warp = shared + threadIdx.x / 32 / kAcross * 16 * line + column();
+#pragma unroll
+    for (int i = 0; i < kSlices; ++i) {
+      if (i != slice) continue;
+#pragma unroll
+      for (int j = 0; j < kFragments; ++j) {
+#pragma unroll
+        for (int e = 0; e < kCount; ++e) of_warp[place(j, e).row * line + place(j, e).column] = sum[i][j][e];
+      }
+    }
+  }
+
+  // In a fragment of mma's 16 x 8 results
+  static __device__ __forceinline__ Place place_16x8(int j, int e) {
+    return {lane() / 4 + e / 2 * 8, 8 * j + lane() % 4 * 2 + e % 2};
+  }
 };
 
 // float16 from sm_75, bfloat16 from sm_80: 16 x 8 results from 16 values of K
@@ -59,18 +84,7 @@ class MmaProduct : public WarpGrid<kTile> {
   __device__ __forceinline__ void end() {}
 
   __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
-#pragma unroll
-    for (int i = 0; i < kDown; ++i) {
-      if (i != slice) continue;
-#pragma unroll
-      for (int j = 0; j < kAcross; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int row = this->lane() / 4 + e / 2 * 8, column = 8 * j + this->lane() % 4 * 2 + e % 2;
-          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
-        }
-      }
-    }
+    Grid::stage(sum_, slice, shared, line, [](int j, int e) { return Grid::place_16x8(j, e); });
   }
 
  private:
@@ -116,18 +130,7 @@ class Tf32Product : public WarpGrid<kTile> {
   __device__ __forceinline__ void end() {}
 
   __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
-#pragma unroll
-    for (int i = 0; i < kDown; ++i) {
-      if (i != slice) continue;
-#pragma unroll
-      for (int j = 0; j < kAcross; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int row = this->lane() / 4 + e / 2 * 8, column = 8 * j + this->lane() % 4 * 2 + e % 2;
-          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
-        }
-      }
-    }
+    Grid::stage(sum_, slice, shared, line, [](int j, int e) { return Grid::place_16x8(j, e); });
   }
 
  private:
@@ -176,19 +179,10 @@ class VoltaProduct : public WarpGrid<kTile> {
   __device__ __forceinline__ void end() {}
 
   __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
-#pragma unroll
-    for (int i = 0; i < kDown; ++i) {
-      if (i != slice) continue;
-#pragma unroll
-      for (int j = 0; j < kAcross; ++j) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e) {
-          const int row = 8 * (pair() % 2) + this->lane() % 2 + (e & 2) + this->lane() / 16 * 4;
-          const int column = 16 * j + 8 * (pair() / 2) + (e & 4) + (this->lane() & 2) + e % 2;
-          shared[(this->staged_row() + row) * line + this->column() + column] = sum_[i][j][e];
-        }
-      }
-    }
+    Grid::stage(sum_, slice, shared, line, [](int j, int e) {
+      return Place{8 * (pair() % 2) + Grid::lane() % 2 + (e & 2) + Grid::lane() / 16 * 4,
+                   16 * j + 8 * (pair() / 2) + (e & 4) + (Grid::lane() & 2) + e % 2};
+    });
   }
 
  private:
