@@ -29,7 +29,7 @@ CARD := RTX 5090
 # What test-races runs
 KERNEL_TESTS := tests/emulator tests/kernels
 
-.PHONY: test test-fakecard test-races demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
+.PHONY: test test-fakecard test-races gpu demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -37,6 +37,10 @@ test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 test-fakecard: $(MADE)/test-tools
 	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda12 tests/fakecard
 	$(PY) -m pytest --card="RTX 5090" --card="TITAN Xp" --wheel=cuda13 tests/fakecard
+
+# On a machine with a card: make PYTHON=python3 gpu
+gpu: $(MADE)/installed $(MADE)/test-tools
+	tools/gpu.sh $(PY)
 
 # Kernels in the emulator's checked build: races, reads of what nobody wrote, accesses out of bounds
 test-races: $(MADE)/test-tools

@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fakecard
 import pytest
 
+ON_ANY_CARD = ("test_linear_kernel.py", "test_kernel_models.py")  # fake or real
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("fake card")
@@ -18,6 +20,7 @@ def pytest_addoption(parser):
         "--card", action="append", help="a card of tests/fakecard/cards.toml; several times for several cards"
     )
     group.addoption("--wheel", default="2.4.1", help="torch of make wheel-<version>; cuda12, cuda13: none, stay here")
+    parser.addoption("--gpu", action="store_true", help="what can run on this machine's own card runs there")
     parser.addoption(
         "--checked", action="store_true", help="kernels run in the emulator's checked build: races, out of bounds"
     )
@@ -43,10 +46,12 @@ def pytest_cmdline_main(config):
     os.execve(python, [python, "-m", "pytest", *arguments], environment)
 
 
-def pytest_ignore_collect(collection_path):
+def pytest_ignore_collect(collection_path, config):
     """What needs a card is for a process that has one."""
     needs_card = collection_path.parent.name in ("card", "fakecard") and collection_path.name.startswith("test_")
-    return True if needs_card and not fakecard.here() else None
+    if not needs_card or fakecard.here() or (config.getoption("--gpu") and collection_path.name in ON_ANY_CARD):
+        return None
+    return True
 
 
 @pytest.fixture(autouse=fakecard.here())

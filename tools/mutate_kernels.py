@@ -1,4 +1,4 @@
-"""Plants the faults of kernel_faults.toml in csrc/kernels, one after the other, and says which of them the tests on the emulator catch.
+"""Plants the faults of kernel_faults.toml in csrc/kernels, one after the other; says which the emulator's tests catch.
 
 python tools/mutate_kernels.py [words of a fault's name]    # Python 3.11 that runs tests/kernels
 Ends with 1 where a fault is not caught. Each runs in a copy of the repository, in the plain build first, then in the
@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
+
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 FAULTS = Path(__file__).with_name("kernel_faults.toml")

@@ -5,6 +5,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "runtime/compiler.h"
+#include "runtime/driver.h"
 #include "runtime/kernel_cache.h"
 #include "runtime/kernels.h"
 
@@ -44,6 +45,7 @@ void add_bindings(py::module_& m) {
   m.def("runtime_target", &choose, Unlocked());
   m.def("runtime_compile", &compile);
   m.def("runtime_cache_folder", &cache_folder, Unlocked());
+  m.def("runtime_driver_version", &driver_version);
   m.def("runtime_kernel_names", &kernel_names);
   m.def("runtime_kernel_source", &kernel_source);
   m.def(

@@ -68,6 +68,12 @@ const Driver& driver() {
   return loaded;
 }
 
+std::string driver_version() {
+  int version = 0;
+  BC_CU(cuDriverGetVersion(&version), "Asking the driver for its version");
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 std::string describe(Result error) {
   const char *name = nullptr, *text = nullptr;
   driver().cuGetErrorName(error, &name);

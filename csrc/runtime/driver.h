@@ -50,6 +50,9 @@ struct Driver {
 // Loads libcuda at the first call. Throws RuntimeError where there is none, or one that lacks a function.
 const Driver& driver();
 
+// The CUDA version that the driver is for: "12.9".
+std::string driver_version();
+
 // "CUDA_ERROR_OUT_OF_MEMORY (2): out of memory"
 std::string describe(Result error);
 

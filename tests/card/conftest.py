@@ -1,6 +1,11 @@
-"""The fallback for the test files that ask for it."""
+"""The fallback, and this package's kernels, for the test files that ask for them."""
 
+import contextlib
+
+import emulator
+import fakecard
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +17,39 @@ def fallback():
         patch.setenv("BLACKWELL_COMPAT_FALLBACK", "silent")
         with bc.enabled():
             yield bc
+
+
+@pytest.fixture(scope="module")
+def our_kernels():
+    """This package's kernels on card 0, also where the wheel has kernels for it; the emulator runs them on a fake one."""
+    from blackwell_compat import _C, kernels
+
+    with contextlib.ExitStack() as undo:
+        if fakecard.here():
+            emulator.install()
+            undo.callback(emulator.uninstall)
+        reason = kernels.examine(torch.device("cuda", 0))
+        if reason is not None and "compiles" in reason:
+            pytest.skip(f"{reason}; BLACKWELL_COMPAT_NVRTC=<one that knows this card> would end this skip")
+        assert reason is None, reason
+        before = _C.kernels_serve(0)
+        undo.callback(_C.kernels_set_serve, 0, before)
+        _C.kernels_set_serve(0, True)
+        yield kernels
+
+
+@pytest.fixture
+def chosen(our_kernels):
+    """They stand over the fallback, as mode kernel puts them."""
+    import blackwell_compat as bc
+    from blackwell_compat.patching.probe import examine
+
+    card = torch.device("cuda", 0)
+    if not examine(card):
+        pytest.skip("PyTorch's kernels work on this card; CUDA_FORCE_PTX_JIT=1 would end this skip")
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as undo:
+        patch.setenv("BLACKWELL_COMPAT_FALLBACK", "silent")
+        undo.enter_context(bc.enabled())
+        our_kernels.choose(card)
+        undo.callback(our_kernels.choose, card, False)
+        yield our_kernels

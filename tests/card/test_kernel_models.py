@@ -3,27 +3,14 @@ by the fallback; equal to the CPU.
 """
 
 import blackwell_compat as bc
-import emulator
 import fakecard
 import pytest
 import torch
-from blackwell_compat import kernels
 from on_card import CARD
 from test_fallback_models import MODELS, gpt2, llama, outputs
 
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.usefixtures("fallback")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def emulated():
-    emulator.install()
-    reason = kernels.examine(torch.device(CARD))
-    if reason is not None and "compiles" in reason:
-        pytest.skip(f"{reason}; BLACKWELL_COMPAT_NVRTC with the file of one that knows this card would end this skip")
-    yield
-    kernels.choose(torch.device(CARD), False)
-    emulator.uninstall()
+pytestmark = pytest.mark.usefixtures("chosen")
 
 
 def minilm():
@@ -39,12 +26,13 @@ def assert_equal_to_cpu(model, inputs, dtype=torch.float32, tolerance=1e-5):
         want = outputs(model(**inputs))
         report = bc.patch_model(model.to(CARD), "kernel")
         assert report.mode == "kernel"
-        fakecard.reset()
+        if fakecard.here():
+            fakecard.reset()
         got = outputs(model(**{name: value.to(CARD) for name, value in inputs.items()}))
-    launched = fakecard.counters()["launched"]
-    assert all(name.startswith("compat_") for name in launched), launched
-    kernel = any(line.provider == "ours (kernel)" for line in report.modules)
-    assert bool(launched) == kernel
+    if fakecard.here():
+        launched = fakecard.counters()["launched"]
+        assert all(name.startswith("compat_") for name in launched), launched
+        assert bool(launched) == any(line.provider == "ours (kernel)" for line in report.modules)
     for name, value in want.items():
         assert got[name].device.type == CARD
         difference = (got[name].cpu().double() - value.double()).abs().max()
@@ -64,13 +52,13 @@ def test_bfloat16_is_as_good_as_on_the_cpu(make):
 
 
 @pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)
-def test_generates_the_same_tokens(make, fallback):
+def test_generates_the_same_tokens(make):
     torch.manual_seed(0)
     model, inputs = make()
     model.eval()
     options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
     want = model.generate(**inputs, **options)
-    fallback.patch_model(model.to(CARD), "kernel")
+    bc.patch_model(model.to(CARD), "kernel")
     got = model.generate(**{name: value.to(CARD) for name, value in inputs.items()}, **options)
     assert torch.equal(got.cpu(), want)
-    assert any("gemv" in name for name in fakecard.counters()["launched"])
+    assert not fakecard.here() or any("gemv" in name for name in fakecard.counters()["launched"])
