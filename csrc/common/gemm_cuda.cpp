@@ -4,8 +4,12 @@
 #include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <optional>
+#include <sstream>
+
 #include "kernels/gemm.cuh"
 #include "kernels/gemv.cuh"
+#include "runtime/autotune.h"
 #include "runtime/device_info.h"
 #include "runtime/kernels.h"
 
@@ -17,7 +21,7 @@ using at::Tensor;
 constexpr int64_t kAlignment = 16;  // bytes that kernels read at a time
 constexpr int64_t kMostPartialBytes = int64_t{256} << 20;
 constexpr int64_t kLeastDepthOfSplit = 256;  // values of K that make a split worth its sum
-constexpr int kMostSplits = 32;
+constexpr int64_t kMostSplits = 32;
 constexpr int kReduceThreads = 256;
 constexpr int64_t kMostGemvRows = 16, kMostGemvRowsAcross = 8;
 
@@ -85,11 +89,13 @@ bool takes_tf32(at::ScalarType dtype, const runtime::DeviceInfo& card) {
   return dtype == at::kFloat && card.capability >= 80 && at::globalContext().allowTF32CuBLAS();
 }
 
-struct Choice {
+// One way to compute a product.
+struct Plan {
   std::string name;
-  runtime::Grid grid;
+  int threads, shared_bytes;
   int64_t rows, columns;  // of the result, that a block makes
   int64_t depth;          // the least part of K
+  int64_t splits = 1;     // into how many parts K goes, at most
 };
 
 // The least power of two from `rows` on.
@@ -99,81 +105,130 @@ int gemv_rows(int64_t rows) {
   return up;
 }
 
-Choice choose(const Operand& a, const Operand& b, GemmLayout layout, at::ScalarType dtype, const runtime::DeviceInfo& card) {
-  const int element = static_cast<int>(a.element), accumulator = dtype == at::kDouble ? 8 : 4;
-  const std::string of = std::string(name_of(dtype)) + "_" + name_of(layout) + "_";
-  if (layout == GemmLayout::kNT && a.rows <= kMostGemvRows) {
-    const int rows = gemv_rows(a.rows);
-    return {"compat_gemv_" + of + std::to_string(rows),
-            {0, kGemvThreads, gemv_shared_bytes(rows, accumulator)},
-            rows,
-            gemv_columns(rows),
-            kAlignment / element};
+class Product {
+ public:
+  Product(const Operand& a, const Operand& b, const Tensor& addend, Activation activation, const Tensor& out)
+      : a_(a), b_(b), out_(out), dtype_(out.scalar_type()), card_(runtime::device_info(out.device())), layout_(layout_of(a, b)) {
+    p_.a = a.data, p_.b = b.data, p_.out = out.mutable_data_ptr();
+    p_.M = a.rows, p_.N = b.rows, p_.K = a.depth;
+    p_.a_row = a.row_stride, p_.a_k = a.k_stride, p_.b_row = b.row_stride, p_.b_k = b.k_stride, p_.out_row = b.rows;
+    p_.a_batch = a.batch_stride, p_.b_batch = b.batch_stride, p_.out_batch = a.rows * b.rows;
+    p_.batch = static_cast<unsigned>(out.size(0));
+    if (addend.defined()) {
+      const Tensor spread = addend.expand(out.sizes());
+      p_.addend = spread.const_data_ptr();
+      p_.addend_batch = spread.stride(0), p_.addend_row = spread.stride(1), p_.addend_column = spread.stride(2);
+    }
+    p_.activation = static_cast<int>(activation.kind);
+    p_.slope = static_cast<float>(activation.slope);
   }
-  if (layout == GemmLayout::kNN && a.rows <= kMostGemvRowsAcross) {
-    const int rows = gemv_rows(a.rows);
-    return {"compat_gemv_" + of + std::to_string(rows),
-            {0, kGemvThreads, gemv_shared_bytes_across(element, accumulator)},
-            rows,
-            gemv_columns_across(element),
-            1};
-  }
-  const int64_t large_tiles = ceil_div(a.rows, 128) * ceil_div(b.rows, 128) * std::max(a.batch, b.batch);
-  const bool large = dtype != at::kDouble && layout != GemmLayout::kAny && large_tiles >= card.multiprocessors;
-  const int size = large ? 128 : 64;
-  const bool coarse = layout != GemmLayout::kAny && takes_tf32(dtype, card);
-  return {(coarse ? "compat_gemm_t" : "compat_gemm_") + of + std::to_string(size),
-          {0, gemm_threads(size), gemm_shared_bytes(size, element, layout, 10 * card.capability)},
-          size,
-          size,
-          kGemmDepthBytes / element};
-}
 
-// Into how many parts K goes, so that the card is busy.
-int64_t splits_of(int64_t blocks, int64_t depth, int64_t result_bytes, int multiprocessors) {
-  const int64_t wanted = blocks >= multiprocessors ? 1 : ceil_div(2 * multiprocessors, blocks);
-  const int64_t worth = std::max<int64_t>(1, depth / kLeastDepthOfSplit);
-  const int64_t room = std::max<int64_t>(1, kMostPartialBytes / result_bytes);
-  return std::min({wanted, worth, room, int64_t{kMostSplits}});
-}
+  void compute() {
+    if (!runtime::autotunes()) return run(first());
+    const std::vector<Plan> all = plans();
+    const int best = runtime::fastest(key(), static_cast<int>(all.size()), out_.device(), [&](int i) { run(all[i]); });
+    run(all[best]);
+  }
+
+ private:
+  bool has_large_tiles() const { return dtype_ != at::kDouble && layout_ != GemmLayout::kAny; }
+
+  // The one to take without a trial.
+  Plan first() const {
+    const int64_t large_tiles = ceil_div(a_.rows, 128) * ceil_div(b_.rows, 128) * p_.batch;
+    const auto few = few_rows();
+    Plan plan = few ? *few : tiles(has_large_tiles() && large_tiles >= card_.multiprocessors ? 128 : 64);
+    plan.splits = splits_to_fill(plan);
+    return plan;
+  }
+
+  // All there are, with the first at the front.
+  std::vector<Plan> plans() const {
+    std::vector<Plan> all{first()}, kernels{first()};
+    if (!few_rows() && has_large_tiles()) kernels = {tiles(128), tiles(64)};
+    for (const Plan& kernel : kernels) {
+      for (int64_t splits = 1; splits <= most_splits(); splits *= 2) {
+        if (kernel.name == all[0].name && splits == all[0].splits) continue;
+        all.push_back(kernel);
+        all.back().splits = splits;
+      }
+    }
+    return all;
+  }
+
+  std::optional<Plan> few_rows() const {
+    const int element = static_cast<int>(a_.element), accumulator = dtype_ == at::kDouble ? 8 : 4;
+    const bool across = layout_ == GemmLayout::kNN;
+    if (a_.rows > (across ? kMostGemvRowsAcross : kMostGemvRows) || (!across && layout_ != GemmLayout::kNT)) return std::nullopt;
+    const int rows = gemv_rows(a_.rows);
+    const std::string name = "compat_gemv_" + suffix(rows);
+    if (across) {
+      return Plan{name, kGemvThreads, gemv_shared_bytes_across(element, accumulator), rows, gemv_columns_across(element), 1};
+    }
+    return Plan{name, kGemvThreads, gemv_shared_bytes(rows, accumulator), rows, gemv_columns(rows), kAlignment / element};
+  }
+
+  Plan tiles(int size) const {
+    const int element = static_cast<int>(a_.element);
+    const bool coarse = layout_ != GemmLayout::kAny && takes_tf32(dtype_, card_);
+    return {(coarse ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
+            gemm_threads(size),
+            gemm_shared_bytes(size, element, layout_, 10 * card_.capability),
+            size,
+            size,
+            kGemmDepthBytes / element};
+  }
+
+  std::string suffix(int number) const {
+    return std::string(name_of(dtype_)) + "_" + name_of(layout_) + "_" + std::to_string(number);
+  }
+
+  // What the fastest plan depends on.
+  std::string key() const {
+    std::ostringstream text;
+    text << "gemm " << tiles(64).name << ' ' << p_.M << ' ' << p_.N << ' ' << p_.K << ' ' << p_.batch;
+    return text.str();
+  }
+
+  at::ScalarType sum_type() const { return dtype_ == at::kDouble ? at::kDouble : at::kFloat; }
+
+  int64_t most_splits() const {
+    const int64_t worth = std::max<int64_t>(1, p_.K / kLeastDepthOfSplit);
+    const int64_t bytes = out_.numel() * static_cast<int64_t>(c10::elementSize(sum_type()));
+    return std::min({worth, std::max<int64_t>(1, kMostPartialBytes / bytes), kMostSplits});
+  }
+
+  int64_t splits_to_fill(const Plan& plan) const {
+    const int64_t blocks = ceil_div(p_.M, plan.rows) * ceil_div(p_.N, plan.columns) * p_.batch;
+    return blocks >= card_.multiprocessors ? 1 : std::min(ceil_div(2 * card_.multiprocessors, blocks), most_splits());
+  }
+
+  void run(const Plan& plan) {
+    const int64_t row_tiles = ceil_div(p_.M, plan.rows), column_tiles = ceil_div(p_.N, plan.columns);
+    p_.k_per_split = std::max<int64_t>(1, ceil_div(ceil_div(p_.K, plan.splits), plan.depth)) * plan.depth;
+    const int64_t splits = std::max<int64_t>(1, ceil_div(p_.K, p_.k_per_split));
+    p_.row_tiles = static_cast<unsigned>(row_tiles), p_.column_tiles = static_cast<unsigned>(column_tiles);
+    p_.splits = static_cast<unsigned>(splits);
+    const Tensor partial = splits > 1 ? at::empty({splits * out_.numel()}, out_.options().dtype(sum_type())) : Tensor();
+    p_.partial = splits > 1 ? partial.mutable_data_ptr() : nullptr;
+    const int64_t blocks = row_tiles * column_tiles * splits * p_.batch;
+    runtime::launch(plan.name, out_.device(), {blocks, plan.threads, plan.shared_bytes}, &p_);
+    if (splits > 1) {
+      const std::string reduce = std::string("compat_gemm_reduce_") + name_of(dtype_);
+      runtime::launch(reduce, out_.device(), {ceil_div(out_.numel(), kReduceThreads), kReduceThreads, 0}, &p_);
+    }
+  }
+
+  const Operand &a_, &b_;
+  const Tensor& out_;
+  const at::ScalarType dtype_;
+  const runtime::DeviceInfo& card_;
+  const GemmLayout layout_;
+  GemmParams p_{};
+};
 
 void multiply(const Operand& a, const Operand& b, const Tensor& addend, Activation activation, const Tensor& out) {
-  if (out.numel() == 0) return;
-  const runtime::DeviceInfo& card = runtime::device_info(out.device());
-  Choice choice = choose(a, b, layout_of(a, b), out.scalar_type(), card);
-  GemmParams p{};
-  p.a = a.data, p.b = b.data, p.out = out.mutable_data_ptr();
-  p.M = a.rows, p.N = b.rows, p.K = a.depth;
-  p.a_row = a.row_stride, p.a_k = a.k_stride, p.b_row = b.row_stride, p.b_k = b.k_stride, p.out_row = b.rows;
-  p.a_batch = a.batch_stride, p.b_batch = b.batch_stride, p.out_batch = a.rows * b.rows;
-  if (addend.defined()) {
-    const Tensor spread = addend.expand(out.sizes());
-    p.addend = spread.const_data_ptr();
-    p.addend_batch = spread.stride(0), p.addend_row = spread.stride(1), p.addend_column = spread.stride(2);
-  }
-  p.activation = static_cast<int>(activation.kind);
-  p.slope = static_cast<float>(activation.slope);
-
-  const int64_t batch = out.size(0), row_tiles = ceil_div(p.M, choice.rows), column_tiles = ceil_div(p.N, choice.columns);
-  const int64_t blocks = row_tiles * column_tiles * batch;
-  const auto sum_type = out.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const int64_t sum_bytes = out.numel() * static_cast<int64_t>(c10::elementSize(sum_type));
-  const int64_t wanted = splits_of(blocks, p.K, sum_bytes, card.multiprocessors);
-  p.k_per_split = std::max<int64_t>(1, ceil_div(ceil_div(p.K, wanted), choice.depth)) * choice.depth;
-  const int64_t splits = std::max<int64_t>(1, ceil_div(p.K, p.k_per_split));
-  p.row_tiles = static_cast<unsigned>(row_tiles), p.column_tiles = static_cast<unsigned>(column_tiles);
-  p.batch = static_cast<unsigned>(batch), p.splits = static_cast<unsigned>(splits);
-  Tensor partial;
-  if (splits > 1) {
-    partial = at::empty({splits * out.numel()}, out.options().dtype(sum_type));
-    p.partial = partial.mutable_data_ptr();
-  }
-  choice.grid.blocks = blocks * splits;
-  runtime::launch(choice.name, out.device(), choice.grid, &p);
-  if (splits > 1) {
-    runtime::launch(std::string("compat_gemm_reduce_") + name_of(out.scalar_type()), out.device(),
-                    {ceil_div(out.numel(), kReduceThreads), kReduceThreads, 0}, &p);
-  }
+  if (out.numel() > 0) Product(a, b, addend, activation, out).compute();
 }
 
 }  // namespace

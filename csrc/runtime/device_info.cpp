@@ -22,7 +22,9 @@ DeviceInfo ask(c10::Device device) {
     BC_CU(cuDeviceGetAttribute(&found, attribute, handle), "Asking ", device, " for attribute ", attribute);
     return found;
   };
-  return {10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin)};
+  char name[128] = {};
+  BC_CU(cuDeviceGetName(name, sizeof name, handle), "Asking ", device, " for its name");
+  return {name, 10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin)};
 }
 
 }  // namespace

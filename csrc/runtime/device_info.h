@@ -2,9 +2,12 @@
 #pragma once
 #include <c10/core/Device.h>
 
+#include <string>
+
 namespace blackwell_compat::runtime {
 
 struct DeviceInfo {
+  std::string name;
   int capability;  // 120 is compute capability 12.0
   int multiprocessors;
   int shared_bytes_per_block;  // at most, where the kernel asks for it

@@ -23,6 +23,7 @@ Driver load() {
   look_up(library, "cuInit", d.cuInit);
   look_up(library, "cuDriverGetVersion", d.cuDriverGetVersion);
   look_up(library, "cuDeviceGet", d.cuDeviceGet);
+  look_up(library, "cuDeviceGetName", d.cuDeviceGetName);
   look_up(library, "cuDeviceGetAttribute", d.cuDeviceGetAttribute);
   look_up(library, "cuDevicePrimaryCtxRetain", d.cuDevicePrimaryCtxRetain);
   look_up(library, "cuCtxGetCurrent", d.cuCtxGetCurrent);
@@ -38,6 +39,8 @@ Driver load() {
   look_up(library, "cuMemFreeHost", d.cuMemFreeHost);
   look_up(library, "cuEventCreate", d.cuEventCreate);
   look_up(library, "cuEventRecord", d.cuEventRecord);
+  look_up(library, "cuEventDestroy_v2", d.cuEventDestroy);
+  look_up(library, "cuEventElapsedTime", d.cuEventElapsedTime);
   look_up(library, "cuEventQuery", d.cuEventQuery);
   look_up(library, "cuEventSynchronize", d.cuEventSynchronize);
   look_up(library, "cuStreamWaitEvent", d.cuStreamWaitEvent);

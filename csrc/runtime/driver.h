@@ -19,6 +19,7 @@ struct Driver {
   Result (*cuInit)(unsigned flags);
   Result (*cuDriverGetVersion)(int* version);
   Result (*cuDeviceGet)(int* device, int ordinal);
+  Result (*cuDeviceGetName)(char* name, int bytes, int device);
   Result (*cuDeviceGetAttribute)(int* value, int attribute, int device);
   Result (*cuDevicePrimaryCtxRetain)(Context* context, int device);
   Result (*cuCtxGetCurrent)(Context* context);
@@ -35,6 +36,8 @@ struct Driver {
   Result (*cuMemFreeHost)(void* memory);
   Result (*cuEventCreate)(void** event, unsigned flags);
   Result (*cuEventRecord)(void* event, Stream stream);
+  Result (*cuEventDestroy)(void* event);
+  Result (*cuEventElapsedTime)(float* milliseconds, void* from, void* to);
   Result (*cuEventQuery)(void* event);
   Result (*cuEventSynchronize)(void* event);
   Result (*cuStreamWaitEvent)(Stream stream, void* event, unsigned flags);

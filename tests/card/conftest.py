@@ -21,7 +21,7 @@ def fallback():
 
 @pytest.fixture(scope="module")
 def our_kernels():
-    """This package's kernels on card 0, also where the wheel has kernels for it; the emulator runs them on a fake one."""
+    """This package's kernels on card 0, also where PyTorch has its own; the emulator runs them on a fake card."""
     from blackwell_compat import _C, kernels
 
     with contextlib.ExitStack() as undo:

@@ -181,6 +181,24 @@ def test_streams():
             fakecard.change(latency_ms=0)
 
 
+def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLACKWELL_COMPAT_AUTOTUNE", "1")
+    monkeypatch.setenv("BLACKWELL_COMPAT_CACHE_DIR", str(tmp_path))
+    x, weight = on_card(reference.values(40, 2048), reference.values(24, 2048, seed=1))
+    reset()
+    first = bc.compat_linear(x, weight).cpu()
+    tried = only_ours()
+    reset()
+    again = bc.compat_linear(x, weight).cpu()
+    assert torch.equal(first, again)
+    if fakecard.here():
+        assert {"compat_gemm_f32_nt_64", "compat_gemm_f32_nt_128", "compat_gemm_reduce_f32"} <= tried.keys()
+        assert sum(only_ours().values()) <= 2
+    kept = [file.read_bytes() for file in tmp_path.iterdir()]
+    assert any(b"fastest of" in data and torch.cuda.get_device_name().encode() in data for data in kept)
+    reference.assert_as_accurate(first, x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
+
+
 def captured(call):
     """A graph of what `call` does, and its result."""
     with torch.cuda.stream(torch.cuda.Stream()):
