@@ -29,7 +29,7 @@ CARD := RTX 5090
 # What test-races runs
 KERNEL_TESTS := tests/emulator tests/kernels
 
-.PHONY: test test-fakecard test-races gpu demo lint bench bench-card clean install install-for-tests install-models test-card test-wheels clean-wheels
+.PHONY: test test-fakecard test-races gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -68,6 +68,8 @@ install-for-tests: $(MADE)/installed $(MADE)/test-tools
 
 install-models: $(MADE)/models
 
+install-compiler: $(MADE)/kernels-tools
+
 test-card: wheel-$(WHEEL)
 	.venv-wheels/$(WHEEL)/bin/python -m pytest --card="$(CARD)" --wheel=$(WHEEL) tests/card $(ARGS)
 
@@ -77,10 +79,11 @@ test-wheels:
 	$(MAKE) test-card WHEEL=2.15.0 CARD="V100"
 	$(MAKE) test-card WHEEL=2.6.0 CARD="RTX 5090"
 
-# The environment of a CUDA wheel, with this project built and installed in it
+# The environment of a CUDA wheel, with this project built and installed in it. CUDA 13 brings an NVRTC that starts at sm_75,
+# CUDA 12 pins its own
 wheel-%:
 	tools/wheel_env.sh $* .venv-wheels/$*
-	$(MAKE) PYTHON="$(CURDIR)/.venv-wheels/$*/bin/python" install-for-tests install-models
+	$(MAKE) PYTHON="$(CURDIR)/.venv-wheels/$*/bin/python" install-for-tests install-models $(if $(filter 2.15.%,$*),install-compiler)
 
 clean-wheels:
 	rm -rf .venv-wheels build/torch-*
