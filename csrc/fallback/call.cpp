@@ -210,19 +210,22 @@ void Call::write_back() {
 
 // An out= argument that the op gave another size or other strides.
 void Call::upload_resized(Bound& bound) {
-  flush(storage_of(bound.device));
-  drop_shadow(storage_of(bound.device));
-  if (bound.device.sizes() != bound.host.sizes()) bound.device.resize_(bound.host.sizes());
-  if (bound.device.strides() != bound.host.strides() && bound.host.is_non_overlapping_and_dense()) {
-    bound.device.unsafeGetTensorImpl()->set_sizes_and_strides(bound.host.sizes(), bound.host.strides());
+  c10::StorageImpl* storage = storage_of(bound.device);
+  flush(storage);
+  drop_shadow(storage);
+  const auto item = static_cast<int64_t>(bound.host.itemsize());
+  const auto [host_begin, host_end] = extent(bound.host);
+  bound.device.resize_({(host_end - host_begin) / item});
+  bound.device.unsafeGetTensorImpl()->set_sizes_and_strides(bound.host.sizes(), bound.host.strides());
+  const auto [begin, end] = extent(bound.device);
+  if (bound.host.is_non_overlapping_and_dense()) {
+    upload(storage, begin, bound.host.storage(), host_begin, end - begin);
+  } else {  // what lies between the elements stays as it is on the card
+    const c10::Storage rows = host_storage(end - begin, {});
+    download(rows.mutable_data(), storage, begin, end - begin);
+    like_over(rows, c10::DispatchKey::CPU, bound.device, -begin).copy_(bound.host);
+    upload(storage, begin, rows, 0, end - begin);
   }
-  Tensor source = bound.host;
-  if (bound.device.strides() != source.strides() || !source.is_non_overlapping_and_dense()) {
-    source = at::empty_strided(bound.device.sizes(), bound.device.strides(), source.options()).copy_(source);
-  }
-  const auto item = static_cast<int64_t>(source.itemsize());
-  upload(storage_of(bound.device), bound.device.storage_offset() * item, source.storage(), source.storage_offset() * item,
-         source.numel() * item);
 }
 
 Tensor Call::device(const Tensor& result) {
