@@ -36,7 +36,7 @@ void invalidate(const at::Tensor& tensor) {
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   if (const c10::Storage host = find_shadow(storage)) forget_widened(host.unsafeGetStorageImpl());
   const auto [begin, end] = extent(tensor);
-  overwrite(storage, begin, end);
+  const Writing written(storage, begin, end);
 }
 
 void expose_storage(const at::Storage& storage) {
@@ -63,6 +63,8 @@ void add_bindings(py::module_& m) {
   m.def("fallback_reset_counts", &reset_counts, Unlocked());
   m.def("fallback_set_notice", &set_notice_by_name);
   m.def("fallback_set_lazy", &set_lazy, Unlocked());
+  m.def("fallback_begin_lazy_call", &begin_lazy_call, Unlocked());
+  m.def("fallback_end_lazy_call", &end_lazy_call, Unlocked());
   m.def("fallback_flush", &flush_all, Unlocked());
   m.def("fallback_expose", &expose_tensor, Unlocked());
   m.def("fallback_expose", &expose_storage, Unlocked());

@@ -164,12 +164,15 @@ void Call::bring(Span& span) {
   }
   // Most of a storage: bring all of it and keep it. A small part of a large one comes alone
   if (2 * (span.end - span.begin) >= bytes && bytes <= shadow_limit() && !runs_kernels(span.storage->device())) {
+    const int64_t writes = writes_past_shadows();
     span.host = host_storage(bytes, device);
     if (span.read || !whole) download(span.host.mutable_data(), span.storage, 0, bytes);
     span.begin = 0;
     span.end = bytes;
-    span.shadowed = true;
-    keep_shadow(span.storage, span.host);
+    if (c10::Storage shadow = share_shadow(span.storage, span.host, writes)) {
+      span.host = std::move(shadow);
+      span.shadowed = true;
+    }
     return;
   }
   span.host = host_storage(span.end - span.begin, device);
@@ -204,25 +207,29 @@ void Call::write_back() {
     if (span.dirty_end <= span.dirty_begin) continue;
     forget_made_of(span.host.unsafeGetStorageImpl());
     if (span.shadowed && defer_upload(span.storage, span.host, span.dirty_begin, span.dirty_end)) continue;
+    const Writing writing(span.storage, span.dirty_begin, span.dirty_end, span.host);
     upload(span.storage, span.dirty_begin, span.host, span.dirty_begin - span.begin, span.dirty_end - span.dirty_begin);
   }
 }
 
 // An out= argument that the op gave another size or other strides.
 void Call::upload_resized(Bound& bound) {
-  flush(storage_of(bound.device));
-  drop_shadow(storage_of(bound.device));
-  if (bound.device.sizes() != bound.host.sizes()) bound.device.resize_(bound.host.sizes());
-  if (bound.device.strides() != bound.host.strides() && bound.host.is_non_overlapping_and_dense()) {
-    bound.device.unsafeGetTensorImpl()->set_sizes_and_strides(bound.host.sizes(), bound.host.strides());
+  c10::StorageImpl* storage = storage_of(bound.device);
+  flush(storage);
+  const auto item = static_cast<int64_t>(bound.host.itemsize());
+  const auto [host_begin, host_end] = extent(bound.host);
+  bound.device.resize_({(host_end - host_begin) / item});
+  bound.device.unsafeGetTensorImpl()->set_sizes_and_strides(bound.host.sizes(), bound.host.strides());
+  const auto [begin, end] = extent(bound.device);
+  const Writing writing(storage, begin, end);
+  if (bound.host.is_non_overlapping_and_dense()) {
+    upload(storage, begin, bound.host.storage(), host_begin, end - begin);
+  } else {  // what lies between the elements stays as it is on the card
+    const c10::Storage rows = host_storage(end - begin, {});
+    download(rows.mutable_data(), storage, begin, end - begin);
+    like_over(rows, c10::DispatchKey::CPU, bound.device, -begin).copy_(bound.host);
+    upload(storage, begin, rows, 0, end - begin);
   }
-  Tensor source = bound.host;
-  if (bound.device.strides() != source.strides() || !source.is_non_overlapping_and_dense()) {
-    source = at::empty_strided(bound.device.sizes(), bound.device.strides(), source.options()).copy_(source);
-  }
-  const auto item = static_cast<int64_t>(source.itemsize());
-  upload(storage_of(bound.device), bound.device.storage_offset() * item, source.storage(), source.storage_offset() * item,
-         source.numel() * item);
 }
 
 Tensor Call::device(const Tensor& result) {

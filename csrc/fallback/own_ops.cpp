@@ -57,11 +57,12 @@ class CopyKernel : public c10::OperatorKernel {
     if (within_card && bytes <= kMostByHost && !runtime::is_capturing(to.device())) return false;
     static const std::string name = "aten::copy_";
     const Counting counting(name);
+    const int64_t begin = to.storage_offset() * static_cast<int64_t>(to.itemsize());
     if (to.is_cuda() && from.is_cpu()) {
+      const Writing writing(storage_of(to), begin, begin + bytes);
       runtime::copy_to_device(data_of(to), from.const_data_ptr(), bytes, to.device(), runtime::current_stream(to.device()));
       count_to_device(bytes);
       if (from.is_pinned()) finish(from, to.device(), non_blocking);
-      drop_shadow(storage_of(to));
       return true;
     }
     if (to.is_cpu() && from.is_cuda()) {
@@ -73,8 +74,8 @@ class CopyKernel : public c10::OperatorKernel {
       return true;
     }
     if (to.is_cuda() && from.is_cuda()) {
+      const Writing writing(storage_of(to), begin, begin + bytes);
       runtime::copy_between(data_of(to), to.device(), data_of(from), from.device(), bytes);
-      drop_shadow(storage_of(to));
       return true;
     }
     return false;

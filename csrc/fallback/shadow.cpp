@@ -30,6 +30,8 @@ struct Shadow {
   std::optional<runtime::Stream> stream;  // of the last lazy write
 };
 
+thread_local int64_t lazy_calls = 0;  // in progress
+
 int64_t quarter_of_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
 }
@@ -62,18 +64,20 @@ class Table {
   }
 
   void keep(c10::StorageImpl* device, const c10::Storage& host) {
-    const auto bytes = static_cast<int64_t>(device->nbytes());
     Locked locked(*this);
     const auto found = places_.find(device);
     if (found != places_.end()) erase(found->second, locked);
-    made_since_sweep_ += bytes + kEntry;
-    if (made_since_sweep_ > kSweep) sweep(locked);
-    if (bytes > limit_ || never_.count(device) > 0) return;
-    shrink(limit_ - bytes, locked);
-    shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
-    places_[device] = shadows_.begin();
-    bytes_ += bytes;
+    keep(device, host, locked);
   }
+
+  c10::Storage share(c10::StorageImpl* device, const c10::Storage& host, int64_t writes) {
+    Locked locked(*this);
+    const auto found = places_.find(device);
+    if (found != places_.end()) return found->second->host;
+    return writes == writes_ && keep(device, host, locked) ? host : c10::Storage();
+  }
+
+  int64_t writes() const { return writes_; }
 
   void drop(c10::StorageImpl* device) {
     Locked locked(*this);
@@ -121,7 +125,7 @@ class Table {
     lazy_ = lazy;
   }
 
-  bool is_lazy() const { return lazy_.load(std::memory_order_relaxed); }
+  bool is_lazy() const { return lazy_calls > 0 || lazy_.load(std::memory_order_relaxed); }
 
   bool defer(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end) {
     if (!is_lazy()) return false;
@@ -129,7 +133,7 @@ class Table {
     Locked locked(*this);
     const auto found = places_.find(device);
     // A storage without an allocator stands on memory that other code owns
-    if (!lazy_ || found == places_.end() || found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl() ||
+    if (!is_lazy() || found == places_.end() || found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl() ||
         exposed_.count(device) > 0 || !device->allocator()) {
       return false;
     }
@@ -187,20 +191,41 @@ class Table {
     exposed_.emplace(device, weak(device));
   }
 
-  void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end) {
+  void begin_writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host) {
     Locked locked(*this);
     const auto found = places_.find(device);
-    if (found == places_.end()) return;
-    Shadow& shadow = *found->second;
-    const int64_t ahead_begin = shadow.ahead_begin, ahead_end = shadow.ahead_end;
-    upload(shadow, ahead_begin, std::min(ahead_end, begin), locked);
-    upload(shadow, std::max(ahead_begin, end), ahead_end, locked);
-    erase(found->second, locked);
+    if (found != places_.end() && found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl()) {
+      Shadow& shadow = *found->second;
+      const int64_t ahead_begin = shadow.ahead_begin, ahead_end = shadow.ahead_end;
+      upload(shadow, ahead_begin, std::min(ahead_end, begin), locked);
+      upload(shadow, std::max(ahead_begin, end), ahead_end, locked);
+      erase(found->second, locked);
+    }
+    written_.push_back(device);
+  }
+
+  void end_writing(c10::StorageImpl* device) {
+    const Locked locked(*this);
+    written_.erase(std::find(written_.begin(), written_.end(), device));
+    if (places_.count(device) == 0) ++writes_;
   }
 
  private:
   static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
   static constexpr int64_t kEntry = 1 << 10;  // bytes that a shadow counts for besides, so that tiny ones do not pile up
+
+  bool keep(c10::StorageImpl* device, const c10::Storage& host, Locked& locked) {
+    const auto bytes = static_cast<int64_t>(device->nbytes());
+    made_since_sweep_ += bytes + kEntry;
+    if (made_since_sweep_ > kSweep) sweep(locked);
+    if (bytes > limit_ || never_.count(device) > 0) return false;
+    if (std::find(written_.begin(), written_.end(), device) != written_.end()) return false;
+    shrink(limit_ - bytes, locked);
+    shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
+    places_[device] = shadows_.begin();
+    bytes_ += bytes;
+    return true;
+  }
 
   void erase(Place place, Locked& locked) {
     level(*place);
@@ -264,9 +289,11 @@ class Table {
   std::unordered_map<c10::StorageImpl*, Place> places_;
   std::unordered_map<c10::StorageImpl*, Weak> never_;
   std::unordered_map<c10::StorageImpl*, Weak> exposed_;
+  std::vector<c10::StorageImpl*> written_;  // right now
   int64_t bytes_ = 0, limit_ = quarter_of_memory(), made_since_sweep_ = 0;
   std::atomic<bool> lazy_ = false;
-  std::atomic<int64_t> ahead_ = 0;  // shadows that are ahead; written under the lock
+  std::atomic<int64_t> ahead_ = 0;   // shadows that are ahead; written under the lock
+  std::atomic<int64_t> writes_ = 0;  // to cards, of which their shadows knew nothing; written under the lock
 };
 
 // Never destroyed: tensors may outlive static objects
@@ -288,6 +315,10 @@ void counted(const F& function) {
 
 c10::Storage find_shadow(c10::StorageImpl* device) { return table().find(device); }
 void keep_shadow(c10::StorageImpl* device, const c10::Storage& host) { table().keep(device, host); }
+int64_t writes_past_shadows() { return table().writes(); }
+c10::Storage share_shadow(c10::StorageImpl* device, const c10::Storage& host, int64_t writes) {
+  return table().share(device, host, writes);
+}
 void drop_shadow(c10::StorageImpl* device) { table().drop(device); }
 void drop_shadows() { table().drop_all(); }
 int64_t shadow_limit() { return table().limit(); }
@@ -310,6 +341,10 @@ void set_shadow_limit(int64_t bytes) {
 void set_lazy(bool lazy) {
   counted([&] { table().set_lazy(lazy); });
 }
+void begin_lazy_call() { ++lazy_calls; }
+void end_lazy_call() {
+  if (--lazy_calls == 0 && !is_lazy()) flush_all();
+}
 void flush(c10::StorageImpl* device) {
   counted([&] { table().flush(device); });
 }
@@ -319,8 +354,10 @@ void flush_all() {
 void expose(c10::StorageImpl* device) {
   counted([&] { table().expose(device); });
 }
-void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end) {
-  counted([&] { table().overwrite(device, begin, end); });
+
+Writing::Writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host) : device_(device) {
+  counted([&] { table().begin_writing(device, begin, end, host); });
 }
+Writing::~Writing() { table().end_writing(device_); }
 
 }  // namespace blackwell_compat::fallback

@@ -13,8 +13,14 @@ namespace blackwell_compat::fallback {
 // The shadow of `device`, or an empty Storage.
 c10::Storage find_shadow(c10::StorageImpl* device);
 
-// `host` holds the bytes of `device`, all of them. The least recently used shadows go where the limit is passed.
+// `host` holds the bytes of `device`, all of them, of which no other thread knows yet. The least recently used shadows go where
+// the limit is passed.
 void keep_shadow(c10::StorageImpl* device, const c10::Storage& host);
+
+// `host` holds what came down after writes_past_shadows() gave `writes`. Returns the shadow: `host`; that of a thread which was
+// faster, so that threads may write to parts of one storage; or none, where the limit or a write since then is in the way.
+int64_t writes_past_shadows();
+c10::Storage share_shadow(c10::StorageImpl* device, const c10::Storage& host, int64_t writes);
 
 // Something else wrote to `device`.
 void drop_shadow(c10::StorageImpl* device);
@@ -35,6 +41,10 @@ int64_t shadow_bytes();
 void set_lazy(bool lazy);
 bool is_lazy();
 
+// The same for this thread alone, until as many have ended as have begun. The last one flushes.
+void begin_lazy_call();
+void end_lazy_call();
+
 // Bytes `begin` to `end` of `host` are newer than those of `device`, whose shadow it is. False where they have to go up now:
 // uploads are not lazy, the shadow is no longer kept, or something else holds the address of `device`.
 bool defer_upload(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end);
@@ -48,7 +58,17 @@ void flush_all();
 // Flushes, and from now on `device` is written at once: its address is known outside.
 void expose(c10::StorageImpl* device);
 
-// Something else wrote bytes `begin` to `end` of `device`: the rest is flushed, the shadow dropped.
-void overwrite(c10::StorageImpl* device, int64_t begin, int64_t end);
+// While it lives, bytes `begin` to `end` of `device` are written from `host`, or from somewhere else. Unless that is its shadow,
+// the rest of the shadow is flushed first and the shadow dropped; no other one is kept meanwhile.
+class Writing {
+ public:
+  Writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host = {});
+  ~Writing();
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+
+ private:
+  c10::StorageImpl* device_;
+};
 
 }  // namespace blackwell_compat::fallback

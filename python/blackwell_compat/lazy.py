@@ -19,7 +19,8 @@ from blackwell_compat import _C
 _lock = threading.RLock()
 _ABSENT = object()
 _replaced: list[tuple[Any, str, Any]] = []  # owner, name, what stood there or _ABSENT
-_state = {"on": False, "blocks": 0, "by blocks": False}  # whether it is on; blocks open; whether they turned it on
+# Whether it is on; blocks open; whether they turned it on; calls in progress, of all threads
+_state = {"on": False, "blocks": 0, "by blocks": False, "calls": 0}
 _OWN = frozenset({"aten", "prim", "prims", "blackwell_compat"})  # namespaces whose ops all go through the fallback
 _FLUSHING = (
     (torch.cuda, ("synchronize",)),
@@ -95,7 +96,7 @@ def _watch() -> None:
 
 
 def _unwatch() -> None:
-    while _replaced:
+    while _replaced and not _state["calls"]:
         owner, name, before = _replaced.pop()
         if before is _ABSENT:
             delattr(owner, name)
@@ -136,32 +137,39 @@ def _turn(on: bool) -> None:
     _state["on"] = on
 
 
-def begin_block() -> None:
-    """Turns lazy upload on until as many end_block() have come, of whatever threads."""
+def begin_call() -> None:
+    """Lazy upload for this thread until as many end_call() have come.
+
+    PyTorch's functions stay watched afterwards, which costs less than changing them for each call.
+    """
+    with _lock:
+        _state["calls"] += 1
+        if not _replaced:
+            _watch()
+    _C.fallback_begin_lazy_call()
+
+
+def end_call() -> None:
+    try:
+        _C.fallback_end_lazy_call()
+    finally:
+        with _lock:
+            _state["calls"] -= 1
+
+
+@contextmanager
+def lazy_upload() -> Iterator[None]:
+    """Lazy upload for a block, at whose end everything is uploaded; stays on where it was on before."""
     with _lock:
         if _state["blocks"] == 0:
             _state["by blocks"] = not _state["on"]
             if not _state["on"]:
                 set_lazy_upload(True)
         _state["blocks"] += 1
-
-
-def end_block() -> None:
-    """The functions of PyTorch stay watched, which costs less than changing them for each block."""
-    with _lock:
-        _state["blocks"] -= 1
-        if _state["blocks"] == 0 and _state["by blocks"]:
-            _turn(False)
-
-
-@contextmanager
-def lazy_upload() -> Iterator[None]:
-    """Lazy upload for a block, at whose end everything is uploaded; stays on where it was on before."""
-    begin_block()
     try:
         yield
     finally:
-        end_block()
         with _lock:
-            if not _state["on"]:
-                _unwatch()
+            _state["blocks"] -= 1
+            if _state["blocks"] == 0 and _state["by blocks"]:
+                set_lazy_upload(False)

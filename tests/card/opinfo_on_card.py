@@ -37,9 +37,6 @@ KNOWN = {
         "renorm",
         ("complex64",),
     ): "PyTorch's gradient of renorm with the infinity norm is NaN on the CPU; on the card it is finite",
-} | {
-    (op, ()): "strides alone: by gelss the CPU returns a part of LAPACK's taller buffer, the card a contiguous tensor"
-    for op in ("linalg_lstsq", "linalg_lstsq_grad_oriented")
 }
 EVERY_SAMPLE = ("sparse_mm_reduce",)  # of KNOWN: the others pass where the sample that differs is not taken
 OPS = {op.formatted_name: op for op in op_db}

@@ -1,4 +1,4 @@
-"""Sparse, nested and quantized tensors on a card without kernels, and bits that an op sets on its out= argument."""
+"""Sparse, nested and quantized tensors on a card without kernels, and bits and strides that an op gives its out=."""
 
 import pytest
 import torch
@@ -23,6 +23,21 @@ def out_that_becomes_a_conjugate(d):
 
 def test_out_that_becomes_a_conjugate():
     assert_same_on_card(out_that_becomes_a_conjugate, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "batch"])
+def test_out_that_becomes_a_part_of_a_taller_matrix(batch):
+    """linalg.lstsq computes in the place of the right-hand sides, of which the solution is the upper rows."""
+
+    def run(d):
+        a, b = (values(*batch, 6, 3) + torch.eye(6, 3)).to(d), values(*batch, 6, 2).to(d)
+        given = torch.zeros(40, device=d)
+        out = given[4:4], torch.empty(0, device=d), torch.empty(0, dtype=torch.long, device=d), torch.empty(0, device=d)
+        torch.linalg.lstsq(a, b, driver="gelss", out=out)
+        solution, _, rank, singular = torch.linalg.lstsq(a, b, driver="gelss")
+        return solution, solution * 2, rank, singular, out[0], out[0] - 1, given[:4]
+
+    assert_same_on_card(run, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_csc, torch.sparse_coo], ids=str)

@@ -102,9 +102,10 @@ def kokoro(enter, tmp_path):
 
 
 def xtts_gpt(enter, tmp_path):
-    """TTS.tts.layers.xtts.gpt.GPT of XTTS v2: conditioning encoder, perceiver, GPT-2."""
+    """TTS.tts.layers.xtts.gpt.GPT of XTTS v2: conditioning encoder, perceiver, GPT-2 with and without its cache."""
     layers = "TTS.tts.layers"
     enter("TTS", "TTS.tts", layers, f"{layers}.xtts", stubs=["torchaudio", "trainer", "trainer.generic_utils"])
+    from transformers import DynamicCache
     from TTS.tts.layers.xtts.gpt import GPT
 
     model = GPT(
@@ -135,7 +136,14 @@ def xtts_gpt(enter, tmp_path):
             return_latent=True,
         )
         prompt = torch.cat([model.compute_embeddings(latents, text.to(d)), codes.to(d)], 1)
-        return latents, hidden, model.gpt_inference(input_ids=prompt, use_cache=False, return_dict=True).logits
+        whole = model.gpt_inference(input_ids=prompt, use_cache=False, return_dict=True).logits
+        cache = DynamicCache()
+        first, step = (
+            model.gpt_inference(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True).logits
+            for ids in (prompt[:, :-1], prompt[:, -1:])
+        )
+        torch.testing.assert_close(torch.cat([first, step], 1).cpu(), whole.cpu())
+        return latents, hidden, whole, first, step
 
     return model, run
 

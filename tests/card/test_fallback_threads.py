@@ -1,12 +1,17 @@
 """Eight threads at once, each with ops of its own: every result is that of the CPU."""
 
+import contextlib
 import threading
 
+import blackwell_compat as bc
 import pytest
 import torch
-from on_card import CARD, assert_no_launch
+from blackwell_compat import _C
+from fakecard.api import read
+from on_card import CARD, assert_no_launch, values
 
 pytestmark = pytest.mark.usefixtures("fallback")
+both_ways = pytest.mark.parametrize("lazy", [False, True], ids=["at once", "lazy"])
 
 THREADS, ROUNDS = 8, 100  # ten ops a round
 
@@ -56,14 +61,42 @@ def in_threads(work):
     return results
 
 
-def test_eight_threads():
+@contextlib.contextmanager
+def uploads(lazy):
+    """At once or lazily, while another thread flushes and drops the host's copies now and then."""
+    stop, failed, limit = threading.Event(), [], _C.fallback_host_limit()
+
+    def disturb():
+        try:
+            while not stop.wait(0.001):
+                torch.cuda.synchronize()
+                bc.set_host_cache(2000)
+                bc.set_host_cache(limit)
+        except BaseException as error:
+            failed.append(error)
+
+    with bc.lazy_upload() if lazy else contextlib.nullcontext():
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            disturber.join()
+            bc.set_host_cache(limit)
+    assert failed == []
+
+
+@both_ways
+def test_eight_threads(lazy):
     wanted = [mixed_ops("cpu", seed, ROUNDS) for seed in range(THREADS)]
     drawn = [mixed_ops(CARD, seed, 1)[3] for seed in range(THREADS)]
-    got = in_threads(lambda seed: mixed_ops(CARD, seed, ROUNDS))
+    with uploads(lazy):
+        got = in_threads(lambda seed: mixed_ops(CARD, seed, ROUNDS))
     again = in_threads(lambda seed: mixed_ops(CARD, seed, 1)[3])  # no thread took of another's generator
     assert all(torch.equal(a, b) for a, b in zip(again, drawn, strict=True))
-    for (values, state, weight, _), (wanted_values, wanted_state, wanted_weight, _) in zip(got, wanted, strict=True):
-        torch.testing.assert_close(torch.tensor(values), torch.tensor(wanted_values), rtol=1e-5, atol=1e-4)
+    for (sums, state, weight, _), (wanted_sums, wanted_state, wanted_weight, _) in zip(got, wanted, strict=True):
+        torch.testing.assert_close(torch.tensor(sums), torch.tensor(wanted_sums), rtol=1e-5, atol=1e-4)
         torch.testing.assert_close(state, wanted_state, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(weight, wanted_weight, rtol=1e-5, atol=1e-5)
     assert_no_launch()
@@ -84,4 +117,57 @@ def test_threads_share_a_model_in_half_precision():
 
     for got, want in zip(in_threads(work), wanted, strict=True):
         assert all(torch.equal(y, want) for y in got)
+    assert_no_launch()
+
+
+@both_ways
+def test_threads_write_to_parts_of_one_tensor(lazy):
+    """Each to its own rows, while the host's copies are made and dropped at any time: no write is lost."""
+    halves = [torch.zeros(2, 512, device=CARD) for _ in range(THREADS // 2)]  # one row of two brings both to the host
+    rows = torch.zeros(THREADS, 512, device=CARD)  # one row of eight comes alone
+
+    def work(seed):
+        mine, written = [halves[seed // 2][seed % 2], rows[seed]], []
+        for i in range(ROUNDS):
+            for part in mine:
+                want = values(512) * (i + seed)
+                part.copy_(want)
+                part.mul_(2)
+                part[::3].add_(1)
+                want.mul_(2)[::3].add_(1)
+                written.append(torch.equal(part.cpu(), want))
+        return all(written)
+
+    with uploads(lazy):
+        assert in_threads(work) == [True] * THREADS
+    assert_no_launch()
+
+
+def on_the_card(t):
+    """What the card's memory holds, past PyTorch."""
+    address = torch._C.TensorBase.data_ptr(t)
+    return torch.frombuffer(bytearray(read(address, t.nbytes)), dtype=t.dtype).view(t.shape)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "released"])
+def test_threads_share_a_hybrid_model(keep):
+    """From its first call on. What one returns and what is made of it are on the card, whoever is in another call."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv1d(16, 24, 3, padding=1), torch.nn.GELU(), torch.nn.Linear(40, 48), torch.nn.Softmax(-1)
+    ).eval()
+    inputs = [torch.randn(2, 16, 40) for _ in range(THREADS)]
+    with torch.inference_mode():
+        wanted = [model(x) for x in inputs]
+    bc.patch_model(model.to(CARD), "hybrid", keep_on_device=keep)
+
+    def work(seed):
+        with torch.inference_mode():
+            for _ in range(ROUNDS // 4):
+                y = model(inputs[seed].to(CARD))
+                twice = y * 2
+                for found in (on_the_card(y), y.cpu(), on_the_card(twice) / 2):
+                    torch.testing.assert_close(found, wanted[seed])
+
+    in_threads(work)
     assert_no_launch()

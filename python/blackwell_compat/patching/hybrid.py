@@ -31,7 +31,7 @@ class UploadLater:
             return
         lazily = is_enabled() and vars(module)["_compat_root"].mode == "hybrid"
         if lazily:
-            lazy.begin_block()
+            lazy.begin_call()
             _C.kernels_begin_on_host()
         _calls.__dict__.setdefault("lazily", []).append(lazily)
 
@@ -42,7 +42,7 @@ class UploadNow:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if not torch.compiler.is_compiling() and _calls.lazily.pop():
             _C.kernels_end_on_host()
-            lazy.end_block()
+            lazy.end_call()
 
 
 def add_hooks(model: nn.Module) -> None:
@@ -127,4 +127,4 @@ def expect_first_call(model: nn.Module) -> None:
 
 def drop_first_call(model: nn.Module) -> None:
     if isinstance(vars(model).get("forward"), FirstCall):
-        del vars(model)["forward"]
+        vars(model).pop("forward", None)  # by another thread's first call, if it is gone
