@@ -181,6 +181,37 @@ def test_streams():
             fakecard.change(latency_ms=0)
 
 
+@pytest.mark.skipif(not fakecard.here(), reason="needs two cards of different generations")
+def test_two_cards_have_their_own_kernels():
+    done = fakecard.run(
+        """
+        import threading
+        import emulator, fakecard, torch
+        import blackwell_compat as bc
+        from blackwell_compat import _C, kernels
+        emulator.install()
+        x, weight = torch.linspace(-1, 1, 40 * 64).view(40, 64), torch.linspace(2, -1, 24 * 64).view(24, 64)
+        want, wrong = x @ weight.T, []
+        def work(index):  # from several threads at once, each of which may be the first
+            there = [t.to(f"cuda:{index}") for t in (x, weight)]
+            for _ in range(3):
+                got = bc.compat_linear(*there)
+                if got.device.index != index or not torch.allclose(got.cpu(), want, rtol=1e-5, atol=1e-5):
+                    wrong.append(index)
+        for index in range(2):
+            assert kernels.examine(torch.device("cuda", index)) is None
+            _C.kernels_set_serve(index, True)
+        threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(6)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert not wrong, wrong
+        assert all(name.startswith("compat_") for name in fakecard.counters()["launched"])
+        """,
+        ["RTX 5090", "TITAN Xp"],
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("BLACKWELL_COMPAT_AUTOTUNE", "1")
     monkeypatch.setenv("BLACKWELL_COMPAT_CACHE_DIR", str(tmp_path))
