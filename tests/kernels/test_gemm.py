@@ -108,7 +108,7 @@ def test_split_sums_are_added_in_order(arch, card, kernel):
     assert torch.equal(*results)
 
 
-@pytest.mark.skipif("EMULATOR_CHECKED" in os.environ, reason="the checked build asks for buffers that are written whole")
+@pytest.mark.skipif("EMULATOR_CHECKED" in os.environ, reason="the checked build wants buffers written whole")
 @pytest.mark.parametrize("kernel", ["gemm_f16_nt_64", "gemm_f16_any_64", "gemv_f16_nt_4"])
 def test_more_than_2_31_elements(arch, card, kernel):
     a = operand(3, 64, torch.float16, True, 1)
