@@ -6,7 +6,7 @@
 // extern "C" __global__ void name(Params p): one launch of __VA_ARGS__(p). A line of its own: each is compiled alone when it is
 // first needed (cmake/kernels.cmake), all together for a fatbin.
 #define BC_ENTRY(name, threads, Params, ...) \
-  extern "C" __global__ void __launch_bounds__(threads) name(const Params p) { __VA_ARGS__(p); }
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const Params p) { __VA_ARGS__(p); }
 
 // The block's shared memory, as many bytes as the launch asks for, aligned to 16
 #define BC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
