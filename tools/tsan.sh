@@ -12,6 +12,7 @@ build=$PWD/build/tsan-$wheel
   --config-settings=cmake.define.CMAKE_CXX_FLAGS="-fsanitize=thread -g1" \
   --config-settings=cmake.define.CMAKE_MODULE_LINKER_FLAGS=-fsanitize=thread .
 export BLACKWELL_COMPAT_FALLBACK=silent PYTHONPATH="$build/site:$PWD/tests"
+export OMP_NUM_THREADS=1 # it does not see the barriers of libgomp, between whose threads everything would be a race
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66 ${TSAN_OPTIONS:-}"
 # Without address randomization, for which this libtsan has no room
 exec "$python" -c '
