@@ -46,6 +46,7 @@ void add_bindings(py::module_& m) {
   m.def("runtime_cache_folder", &cache_folder, Unlocked());
   m.def("runtime_kernel_names", &kernel_names);
   m.def("runtime_kernel_source", &kernel_source);
+  m.def("runtime_kernel_options", &kernel_options);
   m.def(
       "runtime_load_kernels", [](const std::vector<std::string>& names, int device) { load_kernels(names, card(device)); },
       Unlocked());

@@ -40,8 +40,7 @@ const std::map<std::string, const KernelEntry*, std::less<>>& entries() {
 
 // Machine code, or PTX for the driver.
 std::string code_of(const std::string& name, c10::Device device) {
-  return compiled(name + ".cu", kernel_source(name), {"--std=c++17", "--device-as-default-execution-space"},
-                  device_info(device).capability);
+  return compiled(name + ".cu", kernel_source(name), kernel_options(), device_info(device).capability);
 }
 
 struct Loaded {
@@ -108,6 +107,11 @@ std::string kernel_source(const std::string& name) {
   TORCH_CHECK(found != entries().end(), "kernels: there is none of the name ", name);
   const KernelEntry& entry = *found->second;
   return kernel_sources().at(entry.source) + std::string("\n") + entry.line + "\n";
+}
+
+const std::vector<std::string>& kernel_options() {
+  static const std::vector<std::string> options{"--std=c++17", "--device-as-default-execution-space"};
+  return options;
 }
 
 void load_kernels(const std::vector<std::string>& names, c10::Device device) {
