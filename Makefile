@@ -56,7 +56,7 @@ lint: $(MADE)/lint-tools
 	find csrc tests \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print0 | \
 	  xargs -0 $(PY) -c 'from clang_format import clang_format; clang_format()' --dry-run -Werror
 
-bench: $(MADE)/installed $(MADE)/bench-tools
+bench: $(MADE)/installed $(COMPILER) $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
 bench-card: wheel-$(WHEEL)

@@ -81,8 +81,8 @@ const char* name_of(GemmLayout layout) {
   }
 }
 
-bool takes_tf32(at::ScalarType dtype, const runtime::DeviceInfo& card) {
-  return dtype == at::kFloat && card.capability >= 80 && at::globalContext().allowTF32CuBLAS();
+bool takes_tf32(at::ScalarType dtype, int capability) {
+  return dtype == at::kFloat && capability >= 80 && at::globalContext().allowTF32CuBLAS();
 }
 
 struct Choice {
@@ -121,7 +121,7 @@ Choice choose(const Operand& a, const Operand& b, GemmLayout layout, at::ScalarT
   const int64_t large_tiles = ceil_div(a.rows, 128) * ceil_div(b.rows, 128) * std::max(a.batch, b.batch);
   const bool large = dtype != at::kDouble && layout != GemmLayout::kAny && large_tiles >= card.multiprocessors;
   const int size = large ? 128 : 64;
-  const bool coarse = layout != GemmLayout::kAny && takes_tf32(dtype, card);
+  const bool coarse = layout != GemmLayout::kAny && takes_tf32(dtype, card.capability);
   return {(coarse ? "compat_gemm_t" : "compat_gemm_") + of + std::to_string(size),
           {0, gemm_threads(size), gemm_shared_bytes(size, element, layout, 10 * card.capability)},
           size,
@@ -204,10 +204,9 @@ Tensor sum_rows_cuda(const Tensor& a, const Tensor& addend) {
   return out.view({a.size(1)});
 }
 
-std::vector<std::string> gemm_kernels(at::ScalarType dtype, c10::Device device) {
+std::vector<std::string> gemm_kernels(at::ScalarType dtype, int capability) {
   const std::string of = name_of(dtype);
-  const std::string tiles =
-      takes_tf32(dtype, runtime::device_info(device)) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
+  const std::string tiles = takes_tf32(dtype, capability) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
   std::vector<std::string> names{tiles + "64", "compat_gemm_reduce_" + of};
   if (dtype != at::kDouble) names.push_back(tiles + "128");
   for (int rows = 1; rows <= kMostGemvRows; rows *= 2) names.push_back("compat_gemv_" + of + "_nt_" + std::to_string(rows));
