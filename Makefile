@@ -1,4 +1,5 @@
 # make test | test-races | demo | lint | bench | clean. Each sets up what it needs, from nothing, in .venv.
+# make kernel-table: every CUDA kernel compiled for every architecture, with what it takes there; ARGS=--write keeps the table.
 # make test-card | test-wheels | clean-wheels: CUDA wheels over a fake card (tests/fakecard), each in .venv-wheels/<version>.
 # make PYTHON=/path/to/python test uses the environment of that interpreter, with its torch, and installs no other.
 TORCH := 2.13.0
@@ -29,7 +30,7 @@ CARD := RTX 5090
 # What test-races runs
 KERNEL_TESTS := tests/emulator tests/kernels
 
-.PHONY: test test-fakecard test-races gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
+.PHONY: test test-fakecard test-races kernel-table gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest tests $(ARGS)
 
@@ -46,6 +47,9 @@ gpu: $(MADE)/installed $(MADE)/test-tools
 test-races: $(MADE)/test-tools
 	$(PY) -m pytest --checked $(KERNEL_TESTS) $(ARGS)
 
+kernel-table: $(MADE)/installed $(COMPILER) $(MADE)/kernel-table-tools
+	$(PY) tools/kernel_table.py $(ARGS)
+
 demo: $(MADE)/installed $(MADE)/demo-tools
 	$(PY) examples/demo.py
 
@@ -56,7 +60,7 @@ lint: $(MADE)/lint-tools
 	find csrc tests \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print0 | \
 	  xargs -0 $(PY) -c 'from clang_format import clang_format; clang_format()' --dry-run -Werror
 
-bench: $(MADE)/installed $(MADE)/bench-tools
+bench: $(MADE)/installed $(COMPILER) $(MADE)/bench-tools
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) $$file; done
 
 bench-card: wheel-$(WHEEL)

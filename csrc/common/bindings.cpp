@@ -16,9 +16,9 @@ namespace py = pybind11;
 
 c10::Device card(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
 
-std::vector<std::string> for_linear(const py::object& dtype, int device) {
+std::vector<std::string> for_linear(const py::object& dtype, int capability) {
   const auto type = reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
-  return gemm_takes(type) ? gemm_kernels(type, card(device)) : std::vector<std::string>();
+  return gemm_takes(type) ? gemm_kernels(type, capability) : std::vector<std::string>();
 }
 
 }  // namespace

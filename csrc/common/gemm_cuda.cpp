@@ -85,8 +85,8 @@ const char* name_of(GemmLayout layout) {
   }
 }
 
-bool takes_tf32(at::ScalarType dtype, const runtime::DeviceInfo& card) {
-  return dtype == at::kFloat && card.capability >= 80 && at::globalContext().allowTF32CuBLAS();
+bool takes_tf32(at::ScalarType dtype, int capability) {
+  return dtype == at::kFloat && capability >= 80 && at::globalContext().allowTF32CuBLAS();
 }
 
 // One way to compute a product.
@@ -170,7 +170,7 @@ class Product {
 
   Plan tiles(int size) const {
     const int element = static_cast<int>(a_.element);
-    const bool coarse = layout_ != GemmLayout::kAny && takes_tf32(dtype_, card_);
+    const bool coarse = layout_ != GemmLayout::kAny && takes_tf32(dtype_, card_.capability);
     return {(coarse ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
             gemm_threads(size),
             gemm_shared_bytes(size, element, layout_, 10 * card_.capability),
@@ -259,10 +259,9 @@ Tensor sum_rows_cuda(const Tensor& a, const Tensor& addend) {
   return out.view({a.size(1)});
 }
 
-std::vector<std::string> gemm_kernels(at::ScalarType dtype, c10::Device device) {
+std::vector<std::string> gemm_kernels(at::ScalarType dtype, int capability) {
   const std::string of = name_of(dtype);
-  const std::string tiles =
-      takes_tf32(dtype, runtime::device_info(device)) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
+  const std::string tiles = takes_tf32(dtype, capability) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
   std::vector<std::string> names{tiles + "64", "compat_gemm_reduce_" + of};
   if (dtype != at::kDouble) names.push_back(tiles + "128");
   for (int rows = 1; rows <= kMostGemvRows; rows *= 2) names.push_back("compat_gemv_" + of + "_nt_" + std::to_string(rows));

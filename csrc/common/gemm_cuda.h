@@ -21,7 +21,7 @@ at::Tensor gemm_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor&
 // The sums of a (M, N) over M, plus `addend` (N) where it is defined.
 at::Tensor sum_rows_cuda(const at::Tensor& a, const at::Tensor& addend);
 
-// The kernels that products of `dtype` may take on a card: rows up to 16, and more.
-std::vector<std::string> gemm_kernels(at::ScalarType dtype, c10::Device device);
+// The kernels that products of `dtype` may take on a card of compute `capability` (120 is 12.0): rows up to 16, and more.
+std::vector<std::string> gemm_kernels(at::ScalarType dtype, int capability);
 
 }  // namespace blackwell_compat

@@ -7,6 +7,7 @@
 #include "runtime/compiler.h"
 #include "runtime/driver.h"
 #include "runtime/kernel_cache.h"
+#include "runtime/kernel_images.h"
 #include "runtime/kernels.h"
 
 namespace blackwell_compat::runtime {
@@ -44,10 +45,19 @@ void add_bindings(py::module_& m) {
   m.def("runtime_compilers", &list_compilers);
   m.def("runtime_target", &choose, Unlocked());
   m.def("runtime_compile", &compile);
+  m.attr("runtime_embedded") = py::make_tuple(kernel_images().architectures, kernel_images().toolkit);
+  m.def("runtime_embedded_for", &embedded_for, Unlocked());
+  m.def(
+      "runtime_choose_image",
+      [](const std::vector<int>& architectures, int toolkit, int capability, int driver_version, bool can_compile) {
+        return choose_image({architectures, toolkit, {}}, capability, driver_version, can_compile);
+      },
+      Unlocked());
   m.def("runtime_cache_folder", &cache_folder, Unlocked());
   m.def("runtime_driver_version", &driver_version);
   m.def("runtime_kernel_names", &kernel_names);
   m.def("runtime_kernel_source", &kernel_source);
+  m.def("runtime_kernel_options", &kernel_options);
   m.def(
       "runtime_load_kernels", [](const std::vector<std::string>& names, int device) { load_kernels(names, card(device)); },
       Unlocked());

@@ -59,7 +59,7 @@ Compilers compilers() {
   return found;
 }
 
-Target target_for(int capability) {
+std::optional<Target> find_target(int capability) {
   const Compilers all = compilers();
   const int lowest[] = {capability, capability / 10 * 10, 0};
   for (const int from : lowest) {
@@ -73,7 +73,13 @@ Target target_for(int capability) {
     }
     if (best.compiler) return best;
   }
-  TORCH_CHECK(false, "kernels: nothing compiles for compute capability ", dotted(capability), "; ", what_was_found(all),
+  return std::nullopt;
+}
+
+Target target_for(int capability) {
+  const auto found_one = find_target(capability);
+  if (found_one) return *found_one;
+  TORCH_CHECK(false, "kernels: nothing compiles for compute capability ", dotted(capability), "; ", what_was_found(compilers()),
               ". Install one that knows it: pip install 'nvidia-cuda-nvrtc-cu12>=12.9,<13' (5.0 to 12.1)");
 }
 

@@ -1,6 +1,7 @@
 // From a kernel's source to code for a card: by the compiler that suits it best, once per machine.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,10 @@ struct Target {
 };
 
 // For a card of compute capability 12.0 `capability` is 120. The first compiler that knows it; else machine code of its major
-// version, which runs there; else the newest PTX below it. Throws RuntimeError where there is none, and says what to install.
+// version, which runs there; else the newest PTX below it; else nothing.
+std::optional<Target> find_target(int capability);
+
+// That. Throws RuntimeError where there is none, and says what to install.
 Target target_for(int capability);
 
 // Code of `source`, from the disk (kernel_cache.h) where it was compiled before. `name` is for messages. Thread-safe.

@@ -14,6 +14,7 @@
 #include "runtime/copy.h"
 #include "runtime/device_info.h"
 #include "runtime/driver.h"
+#include "runtime/kernel_images.h"
 #include "runtime/kernel_sources.h"
 
 namespace blackwell_compat::runtime {
@@ -38,10 +39,27 @@ const std::map<std::string, const KernelEntry*, std::less<>>& entries() {
   return *all;
 }
 
+const KernelEntry& entry_of(const std::string& name) {
+  const auto found = entries().find(name);
+  TORCH_CHECK(found != entries().end(), "kernels: there is none of the name ", name);
+  return *found->second;
+}
+
 // Machine code, or PTX for the driver.
-std::string code_of(const std::string& name, c10::Device device) {
-  return compiled(name + ".cu", kernel_source(name), {"--std=c++17", "--device-as-default-execution-space"},
-                  device_info(device).capability);
+struct Code {
+  std::string architecture;
+  const void* embedded = nullptr;  // with other kernels; else `compiled` holds this one alone
+  std::string compiled;
+
+  const void* data() const { return embedded ? embedded : compiled.data(); }
+};
+
+Code code_of(const std::string& name, c10::Device device) {
+  const int capability = device_info(device).capability;
+  const std::string embedded = embedded_for(capability);
+  if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry_of(name).source), {}};
+  return {target_for(capability).architecture, nullptr,
+          compiled(name + ".cu", kernel_source(name), kernel_options(), capability)};
 }
 
 struct Loaded {
@@ -57,18 +75,21 @@ class Table {
     return found == loaded_.end() ? nullptr : found->second.get();
   }
 
-  Loaded* load(const std::string& name, c10::Device device, const std::string& code) {
+  Loaded* load(const std::string& name, c10::Device device, const Code& code) {
     const std::unique_lock<std::shared_mutex> lock(mutex_);
     auto& slot = loaded_[name];
     if (slot) return slot.get();
     const UseContext context(device);
-    void *module = nullptr, *function = nullptr;
+    void *module = code.embedded ? modules_[code.embedded] : nullptr, *function = nullptr;
     int driver_version = 0;
     driver().cuDriverGetVersion(&driver_version);
-    BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ",
-          device_info(device).capability / 10, ".", device_info(device).capability % 10, ", was compiled to ",
-          target_for(device_info(device).capability).architecture, "; the driver is for CUDA ", driver_version / 1000, ".",
-          driver_version % 1000 / 10, ". Where it is older than the compiler, install a newer driver");
+    if (!module) {
+      BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ",
+            device_info(device).capability / 10, ".", device_info(device).capability % 10, ", was compiled to ",
+            code.architecture, "; the driver is for CUDA ", driver_version / 1000, ".", driver_version % 1000 / 10,
+            ". Where it is older than the compiler, install a newer driver");
+      if (code.embedded) modules_[code.embedded] = module;
+    }
     BC_CU(cuModuleGetFunction(&function, module, name.c_str()), name, " on ", device);
     auto made = std::make_unique<Loaded>();
     made->function = function;
@@ -79,6 +100,7 @@ class Table {
  private:
   std::shared_mutex mutex_;
   std::map<std::string, std::unique_ptr<Loaded>, std::less<>> loaded_;
+  std::map<const void*, void*> modules_;  // of what is embedded
 };
 
 // Never destroyed: modules live as long as the context
@@ -104,10 +126,13 @@ std::vector<std::string> kernel_names() {
 }
 
 std::string kernel_source(const std::string& name) {
-  const auto found = entries().find(name);
-  TORCH_CHECK(found != entries().end(), "kernels: there is none of the name ", name);
-  const KernelEntry& entry = *found->second;
+  const KernelEntry& entry = entry_of(name);
   return kernel_sources().at(entry.source) + std::string("\n") + entry.line + "\n";
+}
+
+const std::vector<std::string>& kernel_options() {
+  static const std::vector<std::string> options{"--std=c++17", "--device-as-default-execution-space"};
+  return options;
 }
 
 void load_kernels(const std::vector<std::string>& names, c10::Device device) {
@@ -116,7 +141,7 @@ void load_kernels(const std::vector<std::string>& names, c10::Device device) {
     if (!table(device).find(name)) missing.push_back(name);
   }
   if (missing.empty()) return;
-  std::vector<std::string> code(missing.size());
+  std::vector<Code> code(missing.size());
   std::vector<std::exception_ptr> failed(missing.size());
   std::atomic<size_t> next = 0;
   const auto work = [&] {

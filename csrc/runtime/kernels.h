@@ -15,6 +15,9 @@ std::vector<std::string> kernel_names();
 // The text that makes one of them.
 std::string kernel_source(const std::string& name);
 
+// What a compiler is told about every one of them, beside the architecture.
+const std::vector<std::string>& kernel_options();
+
 // Compiles kernels for a card, several at a time, and loads them.
 void load_kernels(const std::vector<std::string>& names, c10::Device device);
 

@@ -41,11 +41,23 @@ def compilers() -> list[dict[str, Any]]:
     ]
 
 
+def embedded() -> dict[str, Any] | None:
+    """What was compiled when this package was built: architectures (75 is sm_75), compiler ("nvcc 13.0"); or None."""
+    architectures, toolkit = _C.runtime_embedded
+    if not architectures:
+        return None
+    return {"architectures": architectures, "compiler": f"nvcc {toolkit // 1000}.{toolkit % 1000 // 10}"}
+
+
 def target(capability: tuple[int, int]) -> str:
-    """What a kernel would be compiled to for a card: "sm_120 by NVRTC 12.9", or why it cannot be."""
+    """What a kernel is for a card: "sm_120, in this build", "sm_120 by NVRTC 12.9", or why there is none."""
     found = {one["path"]: one["version"] for one in compilers()}
+    number = 10 * capability[0] + capability[1]
     try:
-        path, architecture = _C.runtime_target(10 * capability[0] + capability[1])
+        architecture = _C.runtime_embedded_for(number)
+        if architecture:
+            return f"{architecture}, in this build"
+        path, architecture = _C.runtime_target(number)
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return f"{architecture} by NVRTC {found[path]}"

@@ -122,11 +122,17 @@ class Doctor(dict[str, Any]):
         for device in self["cuda_devices"]:
             fits = "the wheel has kernels for it" if device["wheel_has_kernels"] else "the wheel has NO kernels for it"
             rows.append(("GPU", f"{device['name']}, compute capability {device['capability']}: {fits}"))
-            rows.append(("  a kernel of ours would be", device["kernels_compile_to"]))
+            rows.append(("  a kernel of ours is", device["kernels_compile_to"]))
         if not self["cuda_devices"]:
             rows.append(("GPU", "none that torch can use"))
         if self["driver"]:
             rows.append(("NVIDIA driver", self["driver"]))
+        built = self["embedded_kernels"]
+        if built:
+            of = " ".join(f"sm_{arch}" for arch in built["architectures"])
+            rows.append(("kernels in this build", f"{of} and newer, by {built['compiler']}"))
+        else:
+            rows.append(("kernels in this build", "as text: NVRTC compiles them"))
         for one in self["compilers"]:
             rows.append((f"NVRTC {one['version']}", one["path"]))
         rows.append(("compiled kernels are kept in", self["kernel_cache"] or "no folder: each process compiles"))
@@ -173,9 +179,9 @@ def doctor() -> Doctor:
 
     Returns:
         a dict with the keys version, python, platform, cpu, torch, cuda_devices, driver, compilers (NVRTC: path,
-        version, architectures), kernel_cache (a folder, or ""), onednn (version, or None in a build without it),
-        cpu_dtypes (dtype -> what this CPU computes it in), openmp (files), stats (see `stats`) and warnings. Printed,
-        it is a table.
+        version, architectures), embedded_kernels (architectures and compiler, or None where NVRTC compiles all),
+        kernel_cache (a folder, or ""), onednn (version, or None in a build without it), cpu_dtypes (dtype -> what this
+        CPU computes it in), openmp (files), stats (see `stats`) and warnings. Printed, it is a table.
     """
     archs = torch.cuda.get_arch_list() if torch.cuda.is_available() else []
     if not archs and hasattr(torch._C, "_cuda_getArchFlags"):
@@ -202,6 +208,7 @@ def doctor() -> Doctor:
         cuda_devices=devices,
         driver=_driver(),
         compilers=compilers.compilers(),
+        embedded_kernels=compilers.embedded(),
         kernel_cache=_C.runtime_cache_folder(),
         onednn=_C.onednn_version,
         cpu_dtypes=dict(_C.cpu_dtypes()),

@@ -111,7 +111,8 @@ def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.
         raise ValueError(f"warmup: target must be a card or a model on one, got {device}")
     compilers.find()
     index = index_of(device)
-    names = sorted({name for dtype in dtypes for name in _C.kernels_for_linear(dtype, index)})
+    major, minor = torch.cuda.get_device_capability(index)
+    names = sorted({name for dtype in dtypes for name in _C.kernels_for_linear(dtype, 10 * major + minor)})
     batch = os.cpu_count() or 1  # that many compile at a time
     batches = [names[i : i + batch] for i in range(0, len(names), batch)]
     try:

@@ -1,0 +1,28 @@
+// The choice between what was compiled when this package was built and what NVRTC compiles.
+#include "runtime/kernel_images.h"
+
+#include "runtime/compiler.h"
+#include "runtime/driver.h"
+
+namespace blackwell_compat::runtime {
+
+std::string choose_image(const KernelImages& images, int capability, int driver_version, bool can_compile) {
+  if (images.architectures.empty() || driver_version / 1000 < images.toolkit / 1000) return "";
+  int best = 0;
+  for (const int architecture : images.architectures) {
+    if (architecture / 10 == capability / 10 && architecture <= capability) best = architecture;
+  }
+  if (best > 0) return "sm_" + std::to_string(best);
+  const int newest = images.architectures.back();
+  return newest <= capability && !can_compile ? "compute_" + std::to_string(newest) : "";
+}
+
+std::string embedded_for(int capability) {
+  const KernelImages& images = kernel_images();
+  if (images.architectures.empty()) return "";
+  int driver_version = 0;
+  BC_CU(cuDriverGetVersion(&driver_version), "Choosing kernels");
+  return choose_image(images, capability, driver_version, find_target(capability).has_value());
+}
+
+}  // namespace blackwell_compat::runtime
