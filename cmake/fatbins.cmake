@@ -44,7 +44,9 @@ foreach(arch IN LISTS archs)
 endforeach()
 list(GET archs -1 newest)
 list(APPEND options "--generate-code=arch=compute_${newest},code=compute_${newest}")
-if(NOT BLACKWELL_COMPAT_COMPRESS)
+if(BLACKWELL_COMPAT_COMPRESS)
+  list(APPEND options -Xfatbin=-compress-all)  # nvcc by itself leaves machine code as it is
+else()
   list(APPEND options --no-compress)
 endif()
 
