@@ -1,8 +1,8 @@
 """Compile every CUDA kernel for every architecture with NVRTC 12.9, as the runtime does, and look into what it made.
 
 Prints what each takes; with --write also into benchmarks/results/kernels.json and kernels.md. Ends with 1 where an
-image is not machine code of its architecture, or where a kernel of sm_80 or newer keeps more in local memory (spills
-more) than KNOWN_SPILLS says. What was compiled before comes from the disk cache.
+image is not machine code of its architecture, or where a kernel of sm_80 or newer keeps anything in local memory. What
+was compiled before comes from the disk cache.
 """
 
 from __future__ import annotations
