@@ -31,7 +31,7 @@ py::bytes compile(const std::string& name, const std::string& source, const std:
   std::string code;
   {
     const py::gil_scoped_release unlocked;
-    code = compiled(name, source, options, capability);
+    code = compiled(name, source, options, target_for(capability));
   }
   return code;
 }

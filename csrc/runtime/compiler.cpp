@@ -83,9 +83,14 @@ Target target_for(int capability) {
               ". Install one that knows it: pip install 'nvidia-cuda-nvrtc-cu12>=12.9,<13' (5.0 to 12.1)");
 }
 
+Target as_ptx(Target target) {
+  const size_t number = target.architecture.find('_') + 1;
+  target.architecture = "compute_" + target.architecture.substr(number);
+  return target;
+}
+
 std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options,
-                     int capability) {
-  const Target target = target_for(capability);
+                     const Target& target) {
   std::ostringstream key;
   key << "NVRTC " << target.compiler->version() << '\n' << target.architecture << '\n' << options.size() << '\n';
   for (const std::string& option : options) key << option << '\n';

@@ -25,7 +25,11 @@ std::optional<Target> find_target(int capability);
 // That. Throws RuntimeError where there is none, and says what to install.
 Target target_for(int capability);
 
+// PTX of the same architecture.
+Target as_ptx(Target target);
+
 // Code of `source`, from the disk (kernel_cache.h) where it was compiled before. `name` is for messages. Thread-safe.
-std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options, int capability);
+std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options,
+                     const Target& target);
 
 }  // namespace blackwell_compat::runtime

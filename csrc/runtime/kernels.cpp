@@ -58,8 +58,22 @@ Code code_of(const std::string& name, c10::Device device) {
   const int capability = device_info(device).capability;
   const std::string embedded = embedded_for(capability);
   if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry_of(name).source), {}};
-  return {target_for(capability).architecture, nullptr,
-          compiled(name + ".cu", kernel_source(name), kernel_options(), capability)};
+  const Target target = target_for(capability);
+  return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target)};
+}
+
+void* load_module(const std::string& name, c10::Device device, const Code& code) {
+  void* module = nullptr;
+  if (driver().cuModuleLoadData(&module, code.data()) == 0) return module;
+  const int capability = device_info(device).capability;
+  if (!code.embedded && code.architecture.rfind("sm_", 0) == 0) {  // a driver may refuse machine code: CUDA_FORCE_PTX_JIT=1
+    const std::string ptx = compiled(name + ".cu", kernel_source(name), kernel_options(), as_ptx(target_for(capability)));
+    if (driver().cuModuleLoadData(&module, ptx.data()) == 0) return module;
+  }
+  BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ", capability / 10, ".",
+        capability % 10, ", was compiled to ", code.architecture, "; the driver is for CUDA ", driver_version(),
+        ". Where it is older than the compiler, install a newer driver");
+  return module;
 }
 
 struct Loaded {
@@ -81,13 +95,8 @@ class Table {
     if (slot) return slot.get();
     const UseContext context(device);
     void *module = code.embedded ? modules_[code.embedded] : nullptr, *function = nullptr;
-    int driver_version = 0;
-    driver().cuDriverGetVersion(&driver_version);
     if (!module) {
-      BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ",
-            device_info(device).capability / 10, ".", device_info(device).capability % 10, ", was compiled to ",
-            code.architecture, "; the driver is for CUDA ", driver_version / 1000, ".", driver_version % 1000 / 10,
-            ". Where it is older than the compiler, install a newer driver");
+      module = load_module(name, device, code);
       if (code.embedded) modules_[code.embedded] = module;
     }
     BC_CU(cuModuleGetFunction(&function, module, name.c_str()), name, " on ", device);

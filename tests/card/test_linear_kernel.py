@@ -212,6 +212,21 @@ def test_two_cards_have_their_own_kernels():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not fakecard.here(), reason="makes the driver refuse")
+def test_a_driver_that_takes_no_machine_code_gets_ptx():
+    done = fakecard.run(
+        """
+        import emulator, fakecard, torch
+        from blackwell_compat import kernels
+        emulator.install()
+        fakecard.fault("cuModuleLoadData", 209)
+        assert kernels.examine(torch.device("cuda", 0)) is None
+        """,
+        "H100",
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("BLACKWELL_COMPAT_AUTOTUNE", "1")
     monkeypatch.setenv("BLACKWELL_COMPAT_CACHE_DIR", str(tmp_path))
