@@ -137,13 +137,13 @@ def xtts_gpt(enter, tmp_path):
         )
         prompt = torch.cat([model.compute_embeddings(latents, text.to(d)), codes.to(d)], 1)
         whole = model.gpt_inference(input_ids=prompt, use_cache=False, return_dict=True).logits
-        cache = DynamicCache()
-        first, step = (
-            model.gpt_inference(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True).logits
-            for ids in (prompt[:, :-1], prompt[:, -1:])
-        )
-        torch.testing.assert_close(torch.cat([first, step], 1).cpu(), whole.cpu())
-        return latents, hidden, whole, first, step
+        first = model.gpt_inference(input_ids=prompt[:, :-1], use_cache=True, return_dict=True)
+        cache = first.past_key_values
+        if isinstance(cache, tuple):  # transformers 4.50, whose GPT-2 takes a DynamicCache but makes none
+            cache = DynamicCache.from_legacy_cache(cache)
+        step = model.gpt_inference(input_ids=prompt[:, -1:], past_key_values=cache, use_cache=True, return_dict=True)
+        torch.testing.assert_close(torch.cat([first.logits, step.logits], 1).cpu(), whole.cpu())
+        return latents, hidden, whole, first.logits, step.logits
 
     return model, run
 
