@@ -16,8 +16,13 @@ void look_up(const DynamicLibrary& library, const char* name, F& function) {
   TORCH_CHECK(function, "CUDA driver: libcuda.so.1 has no ", name, "; install a driver of CUDA 11 or newer");
 }
 
+const DynamicLibrary& library_of_driver() {
+  static const DynamicLibrary library({"libcuda.so.1", "libcuda.so"}, DynamicLibrary::Load::kNow);
+  return library;
+}
+
 Driver load() {
-  const DynamicLibrary library({"libcuda.so.1", "libcuda.so"}, DynamicLibrary::Load::kNow);
+  const DynamicLibrary& library = library_of_driver();
   TORCH_CHECK(library.found(), "CUDA driver: not found (", library.message(), "); install the NVIDIA driver");
   Driver d{};
   look_up(library, "cuInit", d.cuInit);
@@ -70,6 +75,8 @@ const Driver& driver() {
   static const Driver loaded = load();
   return loaded;
 }
+
+bool has_driver() { return library_of_driver().found(); }
 
 std::string driver_version() {
   int version = 0;

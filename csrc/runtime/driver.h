@@ -53,6 +53,9 @@ struct Driver {
 // Loads libcuda at the first call. Throws RuntimeError where there is none, or one that lacks a function.
 const Driver& driver();
 
+// Whether there is one.
+bool has_driver();
+
 // The CUDA version that the driver is for: "12.9".
 std::string driver_version();
 

@@ -20,8 +20,8 @@ std::string choose_image(const KernelImages& images, int capability, int driver_
 std::string embedded_for(int capability) {
   const KernelImages& images = kernel_images();
   if (images.architectures.empty()) return "";
-  int driver_version = 0;
-  BC_CU(cuDriverGetVersion(&driver_version), "Choosing kernels");
+  int driver_version = images.toolkit;  // without a driver nothing runs, and the answer is for who asks what would
+  if (has_driver()) BC_CU(cuDriverGetVersion(&driver_version), "Choosing kernels");
   return choose_image(images, capability, driver_version, find_target(capability).has_value());
 }
 
