@@ -66,7 +66,7 @@ def test_a_wheel_that_was_built_for_the_card_is_asked_here(monkeypatch):
         ([], False),
     ):
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda listed=listed: listed)
-        assert probe._is_built_for(DEVICE) == here, listed
+        assert probe.has_wheel_kernels(DEVICE) == here, listed
 
 
 def test_hybrid_that_fails_takes_the_fallback_away_again(monkeypatch):

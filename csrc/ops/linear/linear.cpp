@@ -112,7 +112,7 @@ Tensor autograd(const Tensor& input, const Tensor& weight, const OptTensor& bias
     return call(input, weight, bias, pre, pre_slope, act, slope);
   }
   linear_check(input, weight, bias);
-  if (weight.dim() == 1) return composite(input, weight, bias, pre, pre_slope, act, slope);
+  if (weight.dim() == 1) return autograd(input, weight.unsqueeze(0), bias, pre, pre_slope, act, slope).squeeze(-1);
   const Tensor x = apply_activation(input, parse_activation(view(pre), pre_slope));
   const Tensor y = LinearFunction::apply(x, weight, bias);
   return apply_activation(y, parse_activation(view(act), slope));
