@@ -5,7 +5,6 @@ model twice: what the CPU writes is uploaded at once, or lazily.
 python benchmarks/card_fallback.py [wheel] starts itself again under the torch of `make wheel-<wheel>`.
 """
 
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,11 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import fakecard
 
-if __name__ == "__main__" and not fakecard.here():
-    wheel = sys.argv[1] if len(sys.argv) > 1 else "2.4.1"
-    environment = fakecard.environment("RTX 5090", wheel) | {"BLACKWELL_COMPAT_FALLBACK": "silent"}
-    python = str(fakecard.wheel_python(wheel))
-    os.execve(python, [python, __file__], environment)
+if __name__ == "__main__":
+    fakecard.restart_on("RTX 5090", sys.argv[1] if len(sys.argv) > 1 else "2.4.1", BLACKWELL_COMPAT_FALLBACK="silent")
 
 import blackwell_compat as bc
 import torch

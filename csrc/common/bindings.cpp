@@ -8,13 +8,13 @@
 
 #include "common/gemm_cuda.h"
 #include "common/own_kernels.h"
+#include "runtime/bindings.h"
 
 namespace blackwell_compat {
 namespace {
 
 namespace py = pybind11;
-
-c10::Device card(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
+using runtime::card;
 
 std::vector<std::string> for_linear(const py::object& dtype, int capability) {
   const auto type = reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
@@ -28,8 +28,6 @@ void add_kernel_bindings(py::module_& m) {
   m.def("kernels_serve", [](int device) { return kernels_serve(card(device)); });
   m.def("kernels_set_serve", [](int device, bool serve) { set_kernels_serve(card(device), serve); });
   m.def("kernels_choose", [](int device, bool chosen) { choose_kernels(card(device), chosen); });
-  m.def("kernels_begin_on_host", &begin_on_host);
-  m.def("kernels_end_on_host", &end_on_host);
   m.def("kernels_for_linear", &for_linear);
 }
 

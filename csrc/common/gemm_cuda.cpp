@@ -7,6 +7,7 @@
 #include <optional>
 #include <sstream>
 
+#include "common/ceil_div.h"
 #include "kernels/gemm.cuh"
 #include "kernels/gemv.cuh"
 #include "runtime/autotune.h"
@@ -39,8 +40,6 @@ const char* name_of(at::ScalarType dtype) {
       return nullptr;
   }
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // An operand (batch, rows, K). Without a tensor all its values are 1.
 struct Operand {

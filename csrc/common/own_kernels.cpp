@@ -5,6 +5,7 @@
 #include <atomic>
 #include <unordered_map>
 
+#include "fallback/shadow.h"
 #include "fallback/values.h"
 #include "runtime/driver.h"
 
@@ -33,8 +34,6 @@ std::unordered_map<std::string, c10::KernelFunction>& own() {
   return *kernels;
 }
 
-thread_local int host_calls = 0;
-
 }  // namespace
 
 bool kernels_serve(c10::Device device) {
@@ -49,9 +48,6 @@ bool kernels_serve(c10::Device device) {
 void set_kernels_serve(c10::Device device, bool serve) { state(device).serve = serve ? Serve::kYes : Serve::kNo; }
 void set_judge(std::function<bool(int)> function) { judge() = std::move(function); }
 
-void begin_on_host() { ++host_calls; }
-void end_on_host() { --host_calls; }
-
 OwnKernel::OwnKernel(const std::string& op, c10::KernelFunction function) { own().emplace(op, std::move(function)); }
 
 const c10::KernelFunction* own_kernel(const std::string& op) {
@@ -62,7 +58,7 @@ const c10::KernelFunction* own_kernel(const std::string& op) {
 void choose_kernels(c10::Device device, bool chosen) { state(device).chosen = chosen; }
 
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count) {
-  if (host_calls > 0) return false;
+  if (fallback::in_lazy_call()) return false;
   bool chosen = true, any = false;
   for (size_t i = stack.size() - count; i < stack.size(); ++i) {
     fallback::each_tensor(stack[i], [&](const at::Tensor& tensor) {

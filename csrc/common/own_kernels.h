@@ -15,10 +15,6 @@ bool kernels_serve(c10::Device device);
 void set_kernels_serve(c10::Device device, bool serve);
 void set_judge(std::function<bool(int device)> judge);
 
-// Between the two, this thread's ops compute on the host where the fallback is enabled (mode hybrid). They nest.
-void begin_on_host();
-void end_on_host();
-
 // An op that computes on a card by itself: over the fallback, this is called where kernels_chosen says so.
 struct OwnKernel {
   explicit OwnKernel(const std::string& op, c10::KernelFunction function);
@@ -26,7 +22,7 @@ struct OwnKernel {
 const c10::KernelFunction* own_kernel(const std::string& op);
 
 // Whether a call may take this package's kernels although the fallback is enabled: mode kernel was asked for on the card of its
-// tensors, all of which are there, and the thread is not told to compute on the host.
+// tensors, all of which are there, and the thread is not in a call of mode hybrid.
 void choose_kernels(c10::Device device, bool chosen);
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count);
 

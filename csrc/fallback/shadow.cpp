@@ -341,6 +341,7 @@ void set_shadow_limit(int64_t bytes) {
 void set_lazy(bool lazy) {
   counted([&] { table().set_lazy(lazy); });
 }
+bool in_lazy_call() { return lazy_calls > 0; }
 void begin_lazy_call() { ++lazy_calls; }
 void end_lazy_call() {
   if (--lazy_calls == 0 && !is_lazy()) flush_all();

@@ -41,9 +41,10 @@ int64_t shadow_bytes();
 void set_lazy(bool lazy);
 bool is_lazy();
 
-// The same for this thread alone, until as many have ended as have begun. The last one flushes.
+// The same for this thread alone, until as many have ended as have begun. The last one flushes. A call in mode hybrid is one.
 void begin_lazy_call();
 void end_lazy_call();
+bool in_lazy_call();
 
 // Bytes `begin` to `end` of `host` are newer than those of `device`, whose shadow it is. False where they have to go up now:
 // uploads are not lazy, the shadow is no longer kept, or something else holds the address of `device`.

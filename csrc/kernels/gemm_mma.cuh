@@ -38,20 +38,35 @@ struct WarpGrid {
       }
     }
   }
+};
 
-  // In a fragment of mma's 16 x 8 results
-  static __device__ __forceinline__ Place place_16x8(int j, int e) {
-    return {lane() / 4 + e / 2 * 8, 8 * j + lane() % 4 * 2 + e % 2};
+// Sums in fragments of mma's 16 x 8 results
+template <int kTile>
+class FragmentSums : public WarpGrid<kTile> {
+  using Grid = WarpGrid<kTile>;
+
+ public:
+  __device__ __forceinline__ void end() {}
+
+  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
+    Grid::stage(sum_, slice, shared, line,
+                [](int j, int e) { return Place{Grid::lane() / 4 + e / 2 * 8, 8 * j + Grid::lane() % 4 * 2 + e % 2}; });
   }
+
+ protected:
+  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 8;
+
+  float sum_[kDown][kAcross][4] = {};
 };
 
 // float16 from sm_75, bfloat16 from sm_80: 16 x 8 results from 16 values of K
 template <typename T, int kTile, Order kOrderA, Order kOrderB>
-class MmaProduct : public WarpGrid<kTile> {
+class MmaProduct : public FragmentSums<kTile> {
   using Grid = WarpGrid<kTile>;
+  using Sums = FragmentSums<kTile>;
   using ShapeA = TileShape<T, kTile, kOrderA>;
   using ShapeB = TileShape<T, kTile, kOrderB>;
-  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 8;
+  static constexpr int kDown = Sums::kDown, kAcross = Sums::kAcross;
 
  public:
   __device__ __forceinline__ void step(const T* tile_a, const T* tile_b) {
@@ -76,28 +91,20 @@ class MmaProduct : public WarpGrid<kTile> {
 #pragma unroll
       for (int i = 0; i < kDown; ++i) {
 #pragma unroll
-        for (int j = 0; j < kAcross; ++j) multiply_16x8x16(T{}, sum_[i][j], a[i], b[j]);
+        for (int j = 0; j < kAcross; ++j) multiply_16x8x16(T{}, this->sum_[i][j], a[i], b[j]);
       }
     }
   }
-
-  __device__ __forceinline__ void end() {}
-
-  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
-    Grid::stage(sum_, slice, shared, line, [](int j, int e) { return Grid::place_16x8(j, e); });
-  }
-
- private:
-  float sum_[kDown][kAcross][4] = {};
 };
 
 // float32 rounded to TF32, from sm_80: 16 x 8 results from 8 values of K
 template <int kTile, Order kOrderA, Order kOrderB>
-class Tf32Product : public WarpGrid<kTile> {
+class Tf32Product : public FragmentSums<kTile> {
   using Grid = WarpGrid<kTile>;
+  using Sums = FragmentSums<kTile>;
   using ShapeA = TileShape<float, kTile, kOrderA>;
   using ShapeB = TileShape<float, kTile, kOrderB>;
-  static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 8;
+  static constexpr int kDown = Sums::kDown, kAcross = Sums::kAcross;
 
  public:
   __device__ __forceinline__ void step(const float* tile_a, const float* tile_b) {
@@ -122,19 +129,10 @@ class Tf32Product : public WarpGrid<kTile> {
 #pragma unroll
       for (int i = 0; i < kDown; ++i) {
 #pragma unroll
-        for (int j = 0; j < kAcross; ++j) multiply_16x8x8(sum_[i][j], a[i], b[j]);
+        for (int j = 0; j < kAcross; ++j) multiply_16x8x8(this->sum_[i][j], a[i], b[j]);
       }
     }
   }
-
-  __device__ __forceinline__ void end() {}
-
-  __device__ __forceinline__ void stage(int slice, float* shared, int line) const {
-    Grid::stage(sum_, slice, shared, line, [](int j, int e) { return Grid::place_16x8(j, e); });
-  }
-
- private:
-  float sum_[kDown][kAcross][4] = {};
 };
 
 // float16 on sm_70: 16 x 16 results from 4 values of K, a quarter of them by each quad pair: lanes 4 q to 4 q + 3 and 16 more

@@ -36,8 +36,6 @@ py::bytes compile(const std::string& name, const std::string& source, const std:
   return code;
 }
 
-c10::Device card(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
-
 }  // namespace
 
 void add_bindings(py::module_& m) {

@@ -10,43 +10,14 @@ import opinfo
 import pytest
 import reference
 import torch
+from by_our_kernels import CARD, on_card, only_ours, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-CARD = torch.device("cuda", 0)
 FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
 pytestmark = pytest.mark.usefixtures("our_kernels")
-
-
-def only_ours():
-    """What was launched since the test began, which a real card does not tell."""
-    if not fakecard.here():
-        return {}
-    launched = fakecard.counters()["launched"]
-    assert launched
-    assert all(name.startswith("compat_") for name in launched), launched
-    return launched
-
-
-def reset():
-    if fakecard.here():
-        fakecard.reset()
-
-
-def on_card(*tensors):
-    """Leaves on the card; a copy alone starts no kernel there, so strides are made by views of it."""
-    moved = []
-    for t in tensors:
-        if t is None:
-            moved.append(None)
-            continue
-        base = torch.empty(t.untyped_storage().nbytes() // t.element_size(), dtype=t.dtype)
-        base.set_(t.detach().untyped_storage())
-        there = base.to(CARD).as_strided(t.size(), t.stride(), t.storage_offset())
-        moved.append(there.detach().requires_grad_(t.requires_grad))
-    return moved
 
 
 def check(*arguments, **options):

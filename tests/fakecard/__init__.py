@@ -32,6 +32,7 @@ __all__ = [
     "here",
     "library",
     "reset",
+    "restart_on",
     "run",
     "wheel_python",
 ]
@@ -104,6 +105,14 @@ def run(code: str, card: str | list[str], **options: Any) -> subprocess.Complete
     paths = {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     return subprocess.run(command, env=environment(card, **options) | paths, capture_output=True, text=True)
+
+
+def restart_on(card: str, wheel: str, **variables: str) -> None:
+    """The running script again, under `card` in the environment of `wheel`, unless it has a card already."""
+    if here():
+        return
+    python = str(wheel_python(wheel))
+    os.execve(python, [python, sys.argv[0]], environment(card, wheel) | variables)
 
 
 def here() -> bool:

@@ -2,14 +2,13 @@
 #pragma once
 #include <algorithm>
 
+#include "common/ceil_div.h"
 #include "common/check.h"
 #include "common/dispatch.h"
 
 namespace blackwell_compat {
 
 enum class Pad : int8_t { kConstant, kReflect, kReplicate, kCircular };
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Frames that the FFT library gets at once: 512 KiB of samples, less where that would make fewer than four blocks. Of the
 // sizes alone, so that the result does not depend on the number of threads.

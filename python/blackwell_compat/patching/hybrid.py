@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from blackwell_compat import _C, lazy
+from blackwell_compat import lazy
 from blackwell_compat.fallback import is_enabled
 from blackwell_compat.patching import moving
 from blackwell_compat.patching.channels_last import drop_hooks
@@ -32,7 +32,6 @@ class UploadLater:
         lazily = is_enabled() and vars(module)["_compat_root"].mode == "hybrid"
         if lazily:
             lazy.begin_call()
-            _C.kernels_begin_on_host()
         _calls.__dict__.setdefault("lazily", []).append(lazily)
 
 
@@ -41,7 +40,6 @@ class UploadNow:
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if not torch.compiler.is_compiling() and _calls.lazily.pop():
-            _C.kernels_end_on_host()
             lazy.end_call()
 
 
