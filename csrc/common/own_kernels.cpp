@@ -3,7 +3,7 @@
 
 #include <array>
 #include <atomic>
-#include <unordered_map>
+#include <map>
 
 #include "fallback/shadow.h"
 #include "fallback/values.h"
@@ -29,8 +29,8 @@ std::function<bool(int)>& judge() {
   return *kept;
 }
 
-std::unordered_map<std::string, c10::KernelFunction>& own() {
-  static auto* const kernels = new std::unordered_map<std::string, c10::KernelFunction>;
+std::map<std::string, Attempt>& own() {
+  static auto* const kernels = new std::map<std::string, Attempt>;
   return *kernels;
 }
 
@@ -48,11 +48,26 @@ bool kernels_serve(c10::Device device) {
 void set_kernels_serve(c10::Device device, bool serve) { state(device).serve = serve ? Serve::kYes : Serve::kNo; }
 void set_judge(std::function<bool(int)> function) { judge() = std::move(function); }
 
-OwnKernel::OwnKernel(const std::string& op, c10::KernelFunction function) { own().emplace(op, std::move(function)); }
+OwnKernel::OwnKernel(const std::string& op, c10::KernelFunction function) {
+  own().emplace(op, [kernel = std::move(function)](const auto& handle, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+    kernel.callBoxed(handle, keys, stack);
+    return true;
+  });
+}
 
-const c10::KernelFunction* own_kernel(const std::string& op) {
+OwnKernel::OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack*)) {
+  own().emplace(op, [attempt](const auto&, c10::DispatchKeySet, torch::jit::Stack* stack) { return attempt(stack); });
+}
+
+const Attempt* own_kernel(const std::string& op) {
   const auto found = own().find(op);
   return found == own().end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> own_kernels() {
+  std::vector<std::string> names;
+  for (const auto& [name, attempt] : own()) names.push_back(name);
+  return names;
 }
 
 void choose_kernels(c10::Device device, bool chosen) { state(device).chosen = chosen; }

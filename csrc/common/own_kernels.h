@@ -1,11 +1,12 @@
 // Which cards this package's kernels serve, and the ops that have one.
 #pragma once
-#include <ATen/core/boxing/KernelFunction.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 #include <c10/core/Device.h>
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace blackwell_compat {
 
@@ -15,11 +16,19 @@ bool kernels_serve(c10::Device device);
 void set_kernels_serve(c10::Device device, bool serve);
 void set_judge(std::function<bool(int device)> judge);
 
+// Computes a call of an op on a card: true, with the results on the stack. Or leaves the stack as it is: false.
+using Attempt = std::function<bool(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack)>;
+
 // An op that computes on a card by itself: over the fallback, this is called where kernels_chosen says so.
 struct OwnKernel {
-  explicit OwnKernel(const std::string& op, c10::KernelFunction function);
+  // One of this package's ops
+  OwnKernel(const std::string& op, c10::KernelFunction function);
+  // One of PyTorch's, of which ours can do some calls. `attempt` is called below autograd, or above it for an op that is
+  // composite for autograd
+  OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack* stack));
 };
-const c10::KernelFunction* own_kernel(const std::string& op);
+const Attempt* own_kernel(const std::string& op);
+std::vector<std::string> own_kernels();  // the names of all these ops
 
 // Whether a call may take this package's kernels although the fallback is enabled: mode kernel was asked for on the card of its
 // tensors, all of which are there, and the thread is not in a call of mode hybrid.

@@ -6,7 +6,6 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "common/own_kernels.h"
 #include "fallback/call.h"
 #include "fallback/counters.h"
 #include "fallback/generator.h"
@@ -95,13 +94,21 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
 }
 
 void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (!kernels_chosen(*stack, arguments_)) return boxed_(op, keys, stack);
-  for (const IValue& value : torch::jit::last(*stack, arguments_)) {
-    each_tensor(value, [](const Tensor& tensor) {
-      if (tensor.defined()) flush(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
-    });
+  if (kernels_chosen(*stack, arguments_)) {
+    for (const IValue& value : torch::jit::last(*stack, arguments_)) {
+      each_tensor(value, [](const Tensor& tensor) {
+        if (tensor.defined()) flush(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
+      });
+    }
+    const at::AutoDispatchBelowADInplaceOrView below;
+    if (own_(op, keys, stack)) return;
   }
-  own_.callBoxed(op, keys, stack);
+  boxed_(op, keys, stack);
+}
+
+void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (kernels_chosen(*stack, arguments_) && own_(op, keys, stack)) return;
+  op.callBoxedForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd, *stack);
 }
 
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 
+#include "common/own_kernels.h"
 #include "fallback/facts.h"
 #include "fallback/original.h"
 
@@ -29,16 +30,27 @@ class BoxedKernel : public c10::OperatorKernel {
   std::atomic<bool> lacks_half_ = false;  // the CPU has no kernel of this op in half precision
 };
 
-// For an op that has a kernel of ours: that one where it was chosen (common/own_kernels.h), else the CPU's.
+// For an op that has a kernel of ours: that one where it was chosen (common/own_kernels.h) and takes the call, else the CPU's.
 class ChosenKernel : public c10::OperatorKernel {
  public:
-  ChosenKernel(const c10::OperatorHandle& op, const c10::KernelFunction& own)
+  ChosenKernel(const c10::OperatorHandle& op, const Attempt& own)
       : own_(own), boxed_(op), arguments_(op.schema().arguments().size()) {}
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
-  const c10::KernelFunction own_;
+  const Attempt own_;
   BoxedKernel boxed_;
+  const size_t arguments_;
+};
+
+// The same for an op that is composite for autograd: else what it is made of.
+class ChosenComposite : public c10::OperatorKernel {
+ public:
+  ChosenComposite(const c10::OperatorHandle& op, const Attempt& own) : own_(own), arguments_(op.schema().arguments().size()) {}
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
+
+ private:
+  const Attempt own_;
   const size_t arguments_;
 };
 

@@ -108,11 +108,11 @@ const Names& kept() {
   return names;
 }
 
+}  // namespace
+
 std::string full_name(const c10::OperatorName& name) {
   return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
 }
-
-}  // namespace
 
 OpFacts::OpFacts(const c10::OperatorHandle& op)
     : name(full_name(op.operator_name())),

@@ -7,6 +7,9 @@
 
 namespace blackwell_compat::fallback {
 
+// "aten::add.out"
+std::string full_name(const c10::OperatorName& name);
+
 struct ArgumentFacts {
   bool written = false;      // by the schema, or although the schema does not say so
   bool overwritten = false;  // as a whole, without being read
@@ -16,7 +19,7 @@ struct ArgumentFacts {
 struct OpFacts {
   explicit OpFacts(const c10::OperatorHandle& op);
 
-  std::string name;  // "aten::add.out"
+  std::string name;  // the full one
   std::vector<ArgumentFacts> arguments;
   int dtype_argument = -1;      // the place of an argument `dtype`
   int generator_argument = -1;  // the place of a random op's generator

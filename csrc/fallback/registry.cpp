@@ -6,11 +6,13 @@
 
 #include <memory>
 #include <mutex>
+#include <unordered_set>
 #include <vector>
 
 #include "common/own_kernels.h"
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
+#include "fallback/facts.h"
 #include "fallback/original.h"
 #include "fallback/own_ops.h"
 #include "fallback/shadow.h"
@@ -31,8 +33,15 @@ class NoWarnings {
   const c10::WarningUtils::WarningHandlerGuard guard_{&handler_};
 };
 
-std::string full_name(const c10::OperatorName& name) {
-  return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
+// The reverse of full_name.
+c10::OperatorName parsed(const std::string& full) {
+  const auto dot = full.find('.');
+  return {full.substr(0, dot), dot == std::string::npos ? "" : full.substr(dot + 1)};
+}
+
+template <class Kernel, typename... Arguments>
+torch::CppFunction boxed(Arguments&&... arguments) {
+  return torch::CppFunction::makeFromBoxedFunctor(std::make_unique<Kernel>(std::forward<Arguments>(arguments)...));
 }
 
 bool returns_view(const c10::OperatorHandle& op) {
@@ -111,21 +120,29 @@ class Registry {
     return *libraries_.back().library;
   }
 
-  // What is registered for CUDA, what starts kernels unseen, and this package's ops.
-  static std::vector<c10::OperatorName> wanted() {
+  // What is registered for CUDA, what starts kernels unseen, what ours can do, and this package's ops.
+  static std::unordered_set<c10::OperatorName> wanted() {
     auto& dispatcher = c10::Dispatcher::singleton();
-    std::vector<c10::OperatorName> names = dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CUDA);
-    for (const auto& text : hidden_launchers()) {
-      const auto dot = text.find('.');
-      const c10::OperatorName name(text.substr(0, dot), dot == std::string::npos ? "" : text.substr(dot + 1));
-      const auto op = dispatcher.findSchema(name);
-      if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) names.push_back(name);
-    }
+    const auto registered = dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CUDA);
+    std::unordered_set<c10::OperatorName> names(registered.begin(), registered.end());
+    for (const auto& text : hidden_launchers()) names.insert(parsed(text));
+    for (const auto& text : own_kernels()) names.insert(parsed(text));
     for (const auto& name : dispatcher.getRegistrationsForDispatchKey(c10::DispatchKey::CPU)) {
-      const bool ours = name.getNamespace() == std::optional<c10::string_view>("blackwell_compat");
-      if (ours && !dispatcher.findSchema(name)->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) names.push_back(name);
+      if (name.getNamespace() == std::optional<c10::string_view>("blackwell_compat")) names.insert(name);
     }
     return names;
+  }
+
+  void add_kernel(const c10::OperatorHandle& op, const Attempt& own) {
+    const std::string name = full_name(op.operator_name()), space(*op.operator_name().getNamespace());
+    coverage_[name] = "kernel";
+    if (!op.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd)) {
+      library(space, c10::DispatchKey::CUDA).impl(name.c_str(), boxed<ChosenKernel>(op, own));
+      return;
+    }
+    for (const auto key : {c10::DispatchKey::CUDA, c10::DispatchKey::AutogradCUDA}) {
+      library(space, key).impl(name.c_str(), boxed<ChosenComposite>(op, own));
+    }
   }
 
   void add(const c10::OperatorName& name) {
@@ -145,15 +162,9 @@ class Registry {
           .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&boxed_collective>());
       return;
     }
-    if (const c10::KernelFunction* own = own_kernel(full_name(name))) {
-      coverage_[full_name(name)] = "kernel";
-      library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
-          .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<ChosenKernel>(*op, *own)));
-      return;
-    }
+    if (const Attempt* own = own_kernel(full_name(name))) return add_kernel(*op, *own);
     coverage_[full_name(name)] = "fallback";
-    library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA)
-        .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunctor(std::make_unique<BoxedKernel>(*op)));
+    library(std::string(*name.getNamespace()), c10::DispatchKey::CUDA).impl(full_name(name).c_str(), boxed<BoxedKernel>(*op));
   }
 
   void add_layout(c10::DispatchKey card, c10::DispatchKey host) {
@@ -161,9 +172,7 @@ class Registry {
     for (const auto& name : dispatcher.getRegistrationsForDispatchKey(card)) {
       const auto op = dispatcher.findSchema(name);
       if (!op || layout_works_without_kernels(*op, card) || returns_view(*op)) continue;
-      library(std::string(*name.getNamespace()), card)
-          .impl(full_name(name).c_str(),
-                torch::CppFunction::makeFromBoxedFunctor(std::make_unique<LayoutKernel>(OpFacts(*op), host)));
+      library(std::string(*name.getNamespace()), card).impl(full_name(name).c_str(), boxed<LayoutKernel>(OpFacts(*op), host));
     }
   }
 

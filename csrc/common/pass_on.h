@@ -1,0 +1,22 @@
+// A call of one of PyTorch's ops, boxed, passed on to one of this package's.
+#pragma once
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+
+#include <string>
+#include <utility>
+
+namespace blackwell_compat {
+
+// The last `count` values of `stack` give way to what `op` of this package returns for `arguments`, and its defaults for the
+// rest.
+inline void pass_on(torch::jit::Stack* stack, size_t count, const std::string& op, torch::jit::Stack arguments) {
+  const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(("blackwell_compat::" + op).c_str(), "");
+  const auto& wanted = handle.schema().arguments();
+  for (size_t i = arguments.size(); i < wanted.size(); ++i) arguments.push_back(wanted[i].default_value().value());
+  handle.callBoxed(&arguments);
+  torch::jit::drop(*stack, count);
+  for (c10::IValue& result : arguments) stack->push_back(std::move(result));
+}
+
+}  // namespace blackwell_compat

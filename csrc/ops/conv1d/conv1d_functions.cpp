@@ -1,0 +1,48 @@
+// PyTorch's one-dimensional convolutions by compat_conv1d and compat_conv_transpose1d.
+#include "common/gemm_cuda.h"
+#include "common/own_kernels.h"
+#include "common/pass_on.h"
+
+namespace blackwell_compat {
+namespace {
+
+using c10::IValue;
+using torch::jit::Stack;
+
+bool fits(const IValue& input, const IValue& weight, const IValue& other) {
+  const auto dtype = input.toTensor().scalar_type();
+  return weight.toTensor().dim() == 3 && input.toTensor().dim() == 3 && gemm_takes(dtype) &&
+         weight.toTensor().scalar_type() == dtype && (other.isNone() || other.toTensor().scalar_type() == dtype);
+}
+
+// (input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+bool convolution(Stack* stack) {
+  const auto given = torch::jit::last(*stack, 9);
+  if (!fits(given[0], given[1], given[2])) return false;
+  if (given[6].toBool()) {
+    pass_on(stack, 9, "compat_conv_transpose1d",
+            {given[0], given[1], given[2], given[3], given[4], given[7], given[8], given[5]});
+  } else {
+    pass_on(stack, 9, "compat_conv1d", {given[0], given[1], given[2], given[3], given[4], given[5], given[8]});
+  }
+  return true;
+}
+
+// (grad, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask)
+bool convolution_backward(Stack* stack) {
+  const auto given = torch::jit::last(*stack, 11);
+  if (!fits(given[1], given[2], given[0])) return false;
+  if (given[7].toBool()) {
+    pass_on(stack, 11, "compat_conv_transpose1d_backward",
+            {given[0], given[1], given[2], given[4], given[5], given[8], given[9], given[6], given[10]});
+  } else {
+    pass_on(stack, 11, "compat_conv1d_backward",
+            {given[0], given[1], given[2], given[4], given[5], given[6], given[9], given[10]});
+  }
+  return true;
+}
+
+const OwnKernel forward{"aten::convolution", convolution}, backward{"aten::convolution_backward", convolution_backward};
+
+}  // namespace
+}  // namespace blackwell_compat

@@ -1,0 +1,116 @@
+"""PyTorch's own functions in mode kernel: what this package's kernels can do of them they do, the CPU the rest."""
+
+import blackwell_compat as bc
+import fakecard
+import pytest
+import reference
+import torch
+from by_our_kernels import on_card, only_ours, reset
+
+pytestmark = pytest.mark.usefixtures("chosen")
+F = torch.nn.functional
+PRODUCTS = {
+    "mm": (torch.mm, [(20, 30), (30, 24)]),
+    "one row": (torch.mm, [(1, 64), (64, 24)]),
+    "bmm": (torch.bmm, [(3, 20, 30), (3, 30, 24)]),
+    "addmm": (torch.addmm, [(24,), (20, 30), (30, 24)]),
+    "addmm of a column": (torch.addmm, [(20, 1), (20, 30), (30, 24)]),
+    "baddbmm": (torch.baddbmm, [(20, 24), (3, 20, 30), (3, 30, 24)]),
+    "linear": (F.linear, [(2, 20, 32), (24, 32), (24,)]),
+    "matmul": (torch.matmul, [(2, 3, 20, 16), (2, 1, 16, 20)]),
+    "einsum": (lambda a, b: torch.einsum("bhqd,bhkd->bhqk", a, b), [(2, 3, 20, 16), (2, 3, 24, 16)]),
+}
+
+
+def fell_back():
+    """The ops that the CPU did since reset_fallbacks(), but for gradients' sums over broadcast dimensions."""
+    return {line.op for line in bc.fallbacks().lines} - {"aten::sum.dim_IntList", "aten::copy_", "aten::clone"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products(name, dtype):
+    function, sizes = PRODUCTS[name]
+    arguments = [reference.values(*size, dtype=dtype, seed=i).requires_grad_() for i, size in enumerate(sizes)]
+    there = on_card(*arguments)
+    reset()
+    bc.reset_fallbacks()
+    got = function(*there)
+    seed = reference.values(*got.shape, dtype=dtype, seed=9)
+    grads = torch.autograd.grad(got, there, seed.to(got.device))
+    only_ours()
+    assert not fell_back()
+    wide = [t.detach().double().requires_grad_() for t in arguments]
+    exact, peer = function(*wide), function(*arguments)
+    reference.assert_as_accurate(got.detach().cpu(), peer.detach(), exact.detach())
+    for grad, its_peer, its_exact in zip(
+        grads,
+        torch.autograd.grad(peer, arguments, seed),
+        torch.autograd.grad(exact, wide, seed.double()),
+        strict=True,
+    ):
+        reference.assert_as_accurate(grad.cpu(), its_peer, its_exact)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c, a, b: torch.addmm(c, a, b, beta=0.5),
+        lambda c, a, b: torch.addmm(c, a, b, alpha=2),
+        lambda c, a, b: torch.addmm(c, a, b, beta=0),
+        lambda c, a, b: torch.mm(a, b, out=c.clone()),
+        lambda c, a, b: torch.mm(a.int(), b.int()),
+        lambda c, a, b: torch.mm(a.to(torch.complex64), b.to(torch.complex64)),
+    ],
+    ids=["beta", "alpha", "without addend", "out", "integers", "complex"],
+)
+def test_what_ours_cannot_do_falls_back(call):
+    arguments = [reference.values(20, 24), reference.values(20, 30), reference.values(30, 24)]
+    there = on_card(*arguments)
+    torch.testing.assert_close(call(*there).cpu(), call(*arguments), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a: torch.mm(a, a),
+        lambda a: torch.addmm(a, a, a.t()),
+        lambda a: torch.mm(a, a.t().double()),
+        lambda a: torch.bmm(a, a),
+    ],
+    ids=["sizes", "addend", "dtypes", "dimensions"],
+)
+def test_errors_are_pytorchs(call):
+    x = reference.values(20, 30)
+    with pytest.raises(RuntimeError) as on_cpu:
+        call(x)
+    with pytest.raises(RuntimeError) as on_the_card:
+        call(*on_card(x))
+    assert str(on_the_card.value).splitlines()[0] == str(on_cpu.value).splitlines()[0]
+
+
+def test_what_the_cpu_wrote_is_seen(monkeypatch):
+    """Results of the fallback that are not uploaded yet go to the card before a kernel reads them."""
+    x = on_card(reference.values(20, 30))[0]
+    bc.set_lazy_upload(True)
+    try:
+        y = x * 2
+        got = torch.mm(y, y.t())
+    finally:
+        bc.set_lazy_upload(False)
+    want = (x.cpu() * 2) @ (x.cpu() * 2).T
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(not fakecard.here(), reason="counts launches")
+def test_modes_without_kernels_take_the_cpu(our_kernels):
+    card = torch.device("cuda", 0)
+    x = on_card(reference.values(20, 30))[0]
+    our_kernels.choose(card, False)
+    try:
+        fakecard.reset()
+        torch.mm(x, x.t())
+        torch.stft(x, 16, 4, return_complex=True)
+        assert not fakecard.counters()["launched"]
+    finally:
+        our_kernels.choose(card)
