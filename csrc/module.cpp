@@ -6,6 +6,7 @@
 #include "common/fast_call.h"
 #include "common/give_back.h"
 #include "fallback/bindings.h"
+#include "precision/bindings.h"
 #include "runtime/bindings.h"
 
 PYBIND11_MODULE(_C, m) {
@@ -14,6 +15,7 @@ PYBIND11_MODULE(_C, m) {
   blackwell_compat::add_build_info(m);
   blackwell_compat::add_kernel_bindings(m);
   blackwell_compat::fallback::add_bindings(m);
+  blackwell_compat::precision::add_bindings(m);
   blackwell_compat::runtime::add_bindings(m);
   m.def("give_back", &blackwell_compat::give_back, pybind11::call_guard<pybind11::gil_scoped_release>());
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 import sys
@@ -49,15 +50,23 @@ def runs_on(archs: list[str], capability: tuple[int, int]) -> bool:
     return False
 
 
-def _cpu() -> dict[str, Any]:
+def _cpu_line(key: str) -> str | None:
     info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
-    have = flags[1].split() if flags else []
+    found = re.search(rf"^{key}\s*:\s*(.+)$", info.read_text() if info.is_file() else "", re.MULTILINE)
+    return found[1] if found else None
+
+
+@functools.cache
+def cpu_isa() -> tuple[str, ...]:
+    """Those of ISA_FLAGS that the CPU has."""
+    have = (_cpu_line("flags") or "").split()
+    return tuple(flag for flag in ISA_FLAGS if flag in have)
+
+
+def _cpu() -> dict[str, Any]:
     return {
-        "model": model[1] if model else platform.processor() or platform.machine(),
-        "isa": [flag for flag in ISA_FLAGS if flag in have],
+        "model": _cpu_line("model name") or platform.processor() or platform.machine(),
+        "isa": list(cpu_isa()),
         "threads": torch.get_num_threads(),
         "kernels": _C.cpu_isa,
     }

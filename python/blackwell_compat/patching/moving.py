@@ -24,6 +24,7 @@ class RootState:
     mode: str
     devices: dict[str, str] = field(default_factory=dict)  # where each tensor was, by its name
     card: str = ""  # where a model in mode hybrid or kernel has its data
+    narrowed: set[str] = field(default_factory=set)  # parameters that a policy keeps in 16 bits
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:

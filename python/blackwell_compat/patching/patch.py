@@ -27,6 +27,8 @@ from blackwell_compat.patching.rules import (
     verdict,
 )
 from blackwell_compat.patching.vocoder import vocoders
+from blackwell_compat.precision import islands
+from blackwell_compat.precision.policy import Policy, as_policy, resolve
 
 log = logging.getLogger("blackwell_compat")
 Undo = list[Callable[[], object]]
@@ -42,6 +44,7 @@ def patch_model(
     dry_run: bool = False,
     free_original: bool = False,
     keep_on_device: bool = True,
+    policy: Policy | str | None = None,
 ) -> PatchReport:
     """Lets the Linear, Conv1d and ConvTranspose1d layers of a model run on this package's ops, in place.
 
@@ -65,14 +68,19 @@ def patch_model(
             and why. Layers that were patched before are freed, too.
         keep_on_device: False: in mode hybrid the tensors of patched layers leave the card for the host, where they
             count once; the report says which stay, such as shared ones, and why. state_dict() has all of them.
+        policy: "bf16", "fp16", "fp32" or a Policy: calls of the model, and of its parts, compute in that precision, as
+            inside autocast(policy), and its islands in float32. None: a policy of an earlier call stays.
     Returns:
         PatchReport: what runs where, and why; print it.
     Raises:
         NotAvailable: the mode or option cannot be had; the message says why. The model is as it was.
-        ValueError: no such mode. TypeError: `model` is no nn.Module, or a pattern is no pattern.
+        ValueError: no such mode or policy. TypeError: `model` is no nn.Module, or a pattern is no pattern.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"patch_model: model must be a torch.nn.Module, got {type(model).__name__}")
+    policy = as_policy(policy) if policy is not None else None
+    if policy is not None and policy.store is not None and free_original:
+        raise NotAvailable("free_original=True: it packs float32 weights, which a policy with `store` does not leave")
     selection = Selection(filter_fn, patterns("include", include), patterns("exclude", exclude) or ())
     state = vars(model).get("_compat_root")
     tries = candidates(mode, model, state.mode if state is not None else None)
@@ -87,7 +95,7 @@ def patch_model(
         try:
             if before is not None:
                 chosen = chosen._replace(why=f"{chosen.why}: {before}")
-            return _attempt(model, mode, chosen, selection, dry_run, free_original, keep_on_device, undo)
+            return _attempt(model, mode, chosen, selection, dry_run, free_original, keep_on_device, policy, undo)
         except BaseException as error:
             for step in reversed(undo):
                 step()
@@ -107,6 +115,7 @@ def _attempt(
     dry_run: bool,
     free_original: bool,
     keep_on_device: bool,
+    policy: Policy | None,
     undo: Undo,
 ) -> PatchReport:
     mode, why = chosen.mode, chosen.why
@@ -117,6 +126,10 @@ def _attempt(
     ours = {id(module) for _, module, v in plan if v.patched}
     blind = vocoders(model, lambda m: id(m) in ours)
     report.channels_last = [name for name, _ in blind]
+    if policy is not None:
+        resolved = resolve(policy, torch.device(report.device))
+        report.precision = f"{str(resolved.dtype).removeprefix('torch.')} by policy {policy.dtype}: {resolved.why}"
+        report.islands = islands.find(model, policy)
     if dry_run:
         return report
     if requested == "auto" and mode == "cpu" and device_of(model).type != "cpu":
@@ -134,6 +147,8 @@ def _attempt(
     if mode == "kernel":
         before = kernels.choose(device_of(model))
         undo.append(lambda: kernels.choose(device_of(model), before))
+    if policy is not None:
+        _compute_by(model, policy, report.islands, undo)
     for module in [module for _, module, _ in plan if kept.get(id(module), "") is None]:
         undo.append(lambda module=module: unfree(module))  # type: ignore[misc]
         free(module)
@@ -159,6 +174,24 @@ def _remember(model: nn.Module, mode: str, undo: Undo) -> None:
         moving.move_to_cpu(model, state)
         undo.append(lambda: moving.drop_moving_hooks(model))
         moving.add_hooks(model)
+
+
+def _compute_by(model: nn.Module, policy: Policy, found: dict[str, str], undo: Undo) -> None:
+    """The hooks of a policy, and its storage."""
+    state = vars(model)["_compat_root"]
+    before, narrowed = islands.installed(model), set(state.narrowed)
+    undo.append(lambda: islands.install(model, before) if before is not None else islands.remove(model))
+    originals: dict[str, torch.Tensor] = {}
+
+    def restore() -> None:
+        for name, data in originals.items():
+            model.get_parameter(name).data = data
+        state.narrowed = narrowed
+
+    undo.append(restore)
+    islands.install(model, policy)
+    islands.store(model, policy, found, originals)
+    state.narrowed |= originals.keys()
 
 
 def _enable_fallback(mode: str, device: torch.device, undo: Undo) -> None:
@@ -234,14 +267,17 @@ def _restore(module: nn.Module) -> None:
     hybrid.drop_mark(module)
     hybrid.drop_upload_hooks(module)
     hybrid.drop_first_call(module)
+    islands.remove_from(module)
     state = vars(module).pop("_compat_root", None)
     if state is not None:
+        islands.widen(module, state.narrowed)
         moving.drop_moving_hooks(module)
         moving.move_back(module, state)
 
 
 def unpatch_model(model: nn.Module) -> nn.Module:
-    """Gives a patched model back as it was: classes, hooks, devices. Does nothing to an unpatched one.
+    """Gives a patched model back as it was: classes, hooks, devices. Does nothing to an unpatched one. What a policy
+    kept in 16 bits is float32 again, with the values rounded.
 
     Args:
         model: the model that was patched, a copy of it, or a part.
@@ -271,6 +307,7 @@ def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
     marks = [_marks(m, alone=True) for m in older.values()]
     state = vars(model).get("_compat_root")
     devices = dict(state.devices) if state is not None else {}
+    policy, narrowed = islands.installed(model), set(state.narrowed) if state is not None else set()
     report = patch_model(model, **options)
     try:
         yield report
@@ -282,6 +319,12 @@ def patched(model: nn.Module, **options: Any) -> Iterator[PatchReport]:
                 unfree(module)
         for undo in marks:
             undo()
+        if state is not None:
+            islands.remove(model)
+            islands.widen(model, state.narrowed - narrowed)
+            state.narrowed = narrowed
+            if policy is not None:
+                islands.install(model, policy)
         if state is not None and state.devices != devices:  # patched before, moved here
             moving.drop_moving_hooks(model)
             moving.move_back(model, state)

@@ -46,6 +46,8 @@ class PatchReport:
         modules: one line for each module with weights, patched or left alone.
         functional: modules that call linear, conv1d, conv_transpose1d, stft or istft as functions.
         channels_last: modules that run channels-last from first to last convolution.
+        precision: what a policy comes to on the device, and why; "" without one.
+        islands: modules that stay in float32 under it, with the reason.
         moved_bytes: parameters and buffers moved to the CPU.
         freed_bytes: weights that exist in packed form only, as free_original makes them.
     """
@@ -60,6 +62,8 @@ class PatchReport:
     modules: list[ModuleLine] = field(default_factory=list)
     functional: list[FunctionalLine] = field(default_factory=list)
     channels_last: list[str] = field(default_factory=list)
+    precision: str = ""
+    islands: dict[str, str] = field(default_factory=dict)
     moved_bytes: int = 0
     freed_bytes: int = 0
 
@@ -111,6 +115,9 @@ class PatchReport:
             f" {counts['functional']} have functional calls",
         ]
         lines += [f"{name or '(root)'}: channels-last from first to last convolution" for name in self.channels_last]
+        if self.precision:
+            lines.append(f"computes in {self.precision}")
+            lines += [f"{name} stays in float32: {reason}" for name, reason in self.islands.items()]
         if self.moved_bytes:
             lines.append(f"{self.moved_bytes / 1e6:.1f} MB moved to the CPU")
         if self.freed_bytes:
