@@ -104,7 +104,7 @@ class CastKernel : public c10::OperatorKernel {
 
 void add(torch::Library& library, c10::DeviceType device) {
   const auto key = at::autocast::get_autocast_dispatch_key_from_device_type(device);
-  for (const Rule& rule : rules()) {
+  for (const Rule& rule : rules(device)) {
     const auto dot = rule.op.find('.');
     const auto op = c10::Dispatcher::singleton().findSchema(
         {"aten::" + rule.op.substr(0, dot), dot == std::string::npos ? "" : rule.op.substr(dot + 1)});

@@ -25,9 +25,9 @@ const char* name_of(Cast cast) {
   return "widest";
 }
 
-std::vector<std::pair<std::string, std::string>> rules_by_name() {
+std::vector<std::pair<std::string, std::string>> rules_by_name(const std::string& device) {
   std::vector<std::pair<std::string, std::string>> named;
-  for (const Rule& rule : rules()) named.emplace_back("aten::" + rule.op, name_of(rule.cast));
+  for (const Rule& rule : rules(c10::Device(device).type())) named.emplace_back("aten::" + rule.op, name_of(rule.cast));
   return named;
 }
 

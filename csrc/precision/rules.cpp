@@ -127,6 +127,18 @@ constexpr const char* decompositions[] = {"_lu_with_info",
 constexpr const char* alike[] = {"addcdiv",    "addcmul",   "atan2",       "bilinear",  "cross", "dot",
                                  "index_copy", "index_put", "scatter_add", "tensordot", "vdot"};
 
+// oneDNN's, to which PyTorch's list for the CPU sends an LSTM, raises on other CPUs
+constexpr const char* recurrent[] = {"lstm.input", "lstm.data"};
+
+bool has_half_lstm() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+  return false;
+#endif
+}
+
 template <size_t count>
 void add(std::vector<Rule>& rules, const char* const (&ops)[count], Cast cast) {
   for (const char* op : ops) rules.push_back({op, cast});
@@ -134,19 +146,17 @@ void add(std::vector<Rule>& rules, const char* const (&ops)[count], Cast cast) {
 
 }  // namespace
 
-const std::vector<Rule>& rules() {
-  static const std::vector<Rule> all = [] {
-    std::vector<Rule> made;
-    add(made, low, Cast::kLow);
-    add(made, spectra, Cast::kFull);
-    add(made, norms, Cast::kFull);
-    add(made, sensitive, Cast::kFull);
-    add(made, losses, Cast::kFull);
-    add(made, decompositions, Cast::kFull);
-    add(made, alike, Cast::kPromote);
-    return made;
-  }();
-  return all;
+std::vector<Rule> rules(c10::DeviceType device) {
+  std::vector<Rule> made;
+  add(made, low, Cast::kLow);
+  add(made, spectra, Cast::kFull);
+  add(made, norms, Cast::kFull);
+  add(made, sensitive, Cast::kFull);
+  add(made, losses, Cast::kFull);
+  add(made, decompositions, Cast::kFull);
+  add(made, alike, Cast::kPromote);
+  if (device == c10::kCPU && !has_half_lstm()) add(made, recurrent, Cast::kFull);
+  return made;
 }
 
 }  // namespace blackwell_compat::precision

@@ -1,6 +1,11 @@
-"""The fallback, and this package's kernels, for the test files that ask for them."""
+"""The fallback, this package's kernels, and other packages, for the test files that ask for them."""
 
 import contextlib
+import importlib.util
+import sys
+from importlib.machinery import PathFinder
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import emulator
 import fakecard
@@ -53,3 +58,27 @@ def chosen(our_kernels):
         our_kernels.choose(card)
         undo.callback(our_kernels.choose, card, False)
         yield our_kernels
+
+
+@pytest.fixture
+def enter(monkeypatch):
+    """enter("a", "a.b"): their submodules can be imported without running their __init__; `stubs` where missing."""
+    entered = []
+
+    def enter(*packages, stubs=()):
+        missing = [name for name in stubs if importlib.util.find_spec(name.partition(".")[0]) is None]
+        for name in missing:
+            monkeypatch.setitem(sys.modules, name, MagicMock())
+        for name in packages:
+            parent, _, last = name.rpartition(".")
+            found = PathFinder.find_spec(last, sys.modules[parent].__path__ if parent else sys.path)
+            if found is None:
+                pytest.skip(f"needs {name}: make wheel-<version> installs it")
+            module = ModuleType(name)
+            module.__path__ = list(found.submodule_search_locations)
+            monkeypatch.setitem(sys.modules, name, module)
+        entered.extend(packages)
+
+    yield enter
+    for name in [name for name in sys.modules if name.partition(".")[0] in entered]:
+        monkeypatch.delitem(sys.modules, name)

@@ -29,7 +29,8 @@ class autocast(contextlib.ContextDecorator):
     def __init__(self, policy: Policy | str = "bf16", card: torch.device | str | None = None) -> None:
         self.policy = as_policy(policy)
         self.cpu = resolve(self.policy, "cpu").dtype
-        self.cuda = resolve(self.policy, card or "cuda").dtype if torch.cuda.is_available() else self.cpu
+        asks = self.policy.dtype != "fp32" and torch.cuda.is_available()
+        self.cuda = resolve(self.policy, card or "cuda").dtype if asks else self.cpu
 
     def _recreate_cm(self) -> autocast:
         return self

@@ -27,10 +27,12 @@ DEFAULTS = {
     ("spec",): "a spectrogram",
     ("spectrogram",): "a spectrogram",
     ("speaker", "encoder"): "a speaker encoder: it compares angles of vectors",
+    ("source",): "a harmonic source: errors of its phase add up",
     ("voice", "encoder"): "a speaker encoder: it compares angles of vectors",
 }
 LAST_STAGE = "the last stage of a vocoder: its rounding is heard"
 CONVOLUTIONS = (nn.Conv1d, nn.ConvTranspose1d)
+FLOAT32 = autocast("fp32")
 _calls = threading.local()  # .stack: of the calls in progress the module, its block, and the dtype that came in
 
 
@@ -90,11 +92,15 @@ class EnterPolicy:
 
 
 class EnterIsland:
-    """Forward pre-hook of an island: inputs to float32, in which the call computes."""
+    """Forward pre-hook of an island and of what is in it, which its methods may call: inputs to float32, in which the
+    call computes."""
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        stack = _calls.__dict__.get("stack")
+        if stack and stack[-1][1] is FLOAT32:  # inside of an island already
+            return None
         tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        _enter(module, autocast("fp32"), next((t.dtype for t in tensors if t.dtype in LOW), None))
+        _enter(module, FLOAT32, next((t.dtype for t in tensors if t.dtype in LOW), None))
         return pytree.tree_map_only(torch.Tensor, lambda t: t.float() if t.dtype in LOW else t, (args, kwargs))
 
 
@@ -149,9 +155,10 @@ def install(model: nn.Module, policy: Policy) -> dict[str, str]:
         if id(module) not in own:
             module.register_forward_pre_hook(EnterPolicy(policy), prepend=True)
             module.register_forward_hook(Leave(), always_call=True)
-    for name, module in islands.items():
-        module.register_forward_pre_hook(EnterIsland(), prepend=True, with_kwargs=True)
-        module.register_forward_hook(Leave(wide=found[name] == LAST_STAGE), always_call=True)
+    for name, island in islands.items():
+        for module in island.modules():
+            module.register_forward_pre_hook(EnterIsland(), prepend=True, with_kwargs=True)
+            module.register_forward_hook(Leave(wide=found[name] == LAST_STAGE), always_call=True)
     return found
 
 
