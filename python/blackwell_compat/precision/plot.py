@@ -30,7 +30,8 @@ def draw(report: PrecisionReport, path: Path) -> None:
     )
     lowest = sorted((line for line in lines if line.name), key=lambda line: line.decibels)[:5]
     names = "\n".join(f"{line.decibels:.1f}  {line.name}" for line in lowest)
-    axes.text(0.01, 0.02, f"lowest:\n{names}", transform=axes.transAxes, fontsize=8, family="monospace", va="bottom")
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+    axes.text(0.01, 0.03, f"lowest:\n{names}", transform=axes.transAxes, fontsize=8, family="monospace", bbox=box)
     axes.set_xlabel("modules, in the order in which they return")
     axes.set_ylabel("power of the output over that of its error (dB)")
     axes.set_title(f"{lines[-1].cls}: error of each module against float32")
