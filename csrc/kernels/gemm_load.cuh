@@ -23,7 +23,10 @@ struct TileShape {
   static constexpr int kLine = (kAcross ? kRows : kDepth) + kPiece;  // elements from one line in shared memory to the next
   static constexpr int kSize = (kAcross ? kDepth : kRows) * kLine;
 
-  static __device__ __forceinline__ int at(int row, int k) { return kAcross ? k * kLine + row : row * kLine + k; }
+  // `row_line`: from one row to the next, where lines run along K
+  static __device__ __forceinline__ int at(int row, int k, int row_line = kLine) {
+    return kAcross ? k * kLine + row : row * row_line + k;
+  }
 };
 
 // This thread's part of the tiles of one operand. start() sets out for one; finish() belongs after the arithmetic on the tile

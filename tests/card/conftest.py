@@ -53,3 +53,12 @@ def chosen(our_kernels):
         our_kernels.choose(card)
         undo.callback(our_kernels.choose, card, False)
         yield our_kernels
+
+
+@pytest.fixture
+def exact_products():
+    """No TF32 in convolutions, where PyTorch takes it unless told otherwise. PyTorch's test suite freezes the public flag."""
+    before = torch._C._get_cudnn_allow_tf32()
+    torch._C._set_cudnn_allow_tf32(False)
+    yield
+    torch._C._set_cudnn_allow_tf32(before)
