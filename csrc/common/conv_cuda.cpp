@@ -89,7 +89,7 @@ class Convolution {
   }
 
   void compute() {
-    const int64_t positions = ceil_div(p_.out_length, int64_t{p_.phases});
+    const int64_t positions = ceil_div(p_.out_length, p_.phases);
     is_direct(positions) ? compute_direct(positions) : compute_tiles(positions);
   }
 
@@ -99,7 +99,8 @@ class Convolution {
   // Few channels out of many are worth it only where their positions fill the card.
   bool is_direct(int64_t positions) const {
     if (p_.in_channels <= kFewChannels) return true;
-    const int64_t blocks = ceil_div(p_.batch * p_.groups * p_.phases * ceil_div(positions, kConv1dPositions), kConv1dThreads);
+    const int64_t blocks =
+        ceil_div(int64_t{p_.batch} * p_.groups * p_.phases * ceil_div(positions, kConv1dPositions), kConv1dThreads);
     return p_.out_channels <= kFewChannels && (blocks >= card_.multiprocessors || p_.in_channels * taps() <= kLeastTermsOfSplit);
   }
 
@@ -119,7 +120,8 @@ class Convolution {
   void compute_tiles(int64_t positions) {
     const int64_t parts = int64_t{p_.batch} * p_.groups * p_.phases;
     const auto tiles = [&](int64_t size) { return ceil_div(positions, size) * ceil_div(p_.out_channels, size) * parts; };
-    const bool large = dtype_ != at::kDouble && p_.out_channels > 64 && tiles(128) >= card_.multiprocessors;
+    const bool more_than_half_full = (p_.out_channels - 1) % 128 >= 64;  // the last of large tiles
+    const bool large = dtype_ != at::kDouble && more_than_half_full && tiles(128) >= card_.multiprocessors;
     const int size = large ? 128 : 64;
     const int64_t element = out_.element_size();
     if (is_packed()) {
@@ -131,7 +133,7 @@ class Convolution {
                  aligned(p_.input_position);
     set_window(size);
     const int64_t chunks = ceil_div(p_.in_channels, kGemmDepthBytes / element);
-    const int64_t units = chunks * ceil_div(taps(), int64_t{p_.window_taps});
+    const int64_t units = chunks * ceil_div(taps(), p_.window_taps);
     const int64_t splits = splits_to_fill(tiles(size), taps() * p_.in_channels, units, card_);
     p_.splits = static_cast<unsigned>(splits);
     p_.row_tiles = static_cast<unsigned>(ceil_div(positions, size));
@@ -139,8 +141,9 @@ class Convolution {
     const Tensor partial = splits > 1 ? at::empty({splits * out_.numel()}, out_.options().dtype(sum_type(dtype_))) : Tensor();
     p_.partial = splits > 1 ? partial.mutable_data_ptr() : nullptr;
     const std::string name = "compat_conv1d_" + product_dtype(dtype_, card_.capability) + "_" + std::to_string(size);
-    runtime::launch(name, out_.device(), {tiles(size) * splits, gemm_threads(size), conv1d_shared_bytes(size, p_.window_rows)},
-                    &p_);
+    runtime::launch(
+        name, out_.device(),
+        {tiles(size) * splits, conv1d_threads(size, static_cast<int>(element)), conv1d_shared_bytes(size, p_.window_rows)}, &p_);
     if (splits > 1) {
       runtime::launch(std::string("compat_conv1d_reduce_") + kernel_dtype(dtype_), out_.device(),
                       {ceil_div(out_.numel(), kThreads), kThreads, 0}, &p_);
@@ -194,8 +197,9 @@ class Convolution {
     packed_ = at::empty({count}, out_.options());
     p.in = p_.weight, p.out = packed_.mutable_data_ptr();
     p_.weight = p.out;
+    if (count == 0) return;
     runtime::launch("compat_conv1d_pack_" + std::to_string(out_.element_size()), out_.device(),
-                    {ceil_div(count, int64_t{kThreads}), kThreads, 0}, &p);
+                    {ceil_div(count, kThreads), kThreads, 0}, &p);
   }
 
   const Tensor& out_;
@@ -238,7 +242,7 @@ Tensor weight_grad(Conv1dGradParams& p, const Tensor& out) {
     sums.out = p.out, sums.partial = p.partial, sums.splits = p.splits;
     sums.M = sums.batch = 1, sums.N = out.numel();
     runtime::launch(std::string("compat_gemm_reduce_") + kernel_dtype(dtype), out.device(),
-                    {ceil_div(out.numel(), int64_t{kThreads}), kThreads, 0}, &sums);
+                    {ceil_div(out.numel(), kThreads), kThreads, 0}, &sums);
   }
   return out;
 }

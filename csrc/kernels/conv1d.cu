@@ -13,11 +13,11 @@ template <typename T, int kTile>
 struct Conv1dTraits {
   using scalar_t = typename Stored<T>::type;
   using accumulator_t = typename Accumulator<T>::type;
-  static constexpr int kSize = kTile, kThreads = gemm_threads(kTile), kStagedLine = kTile + kConv1dStagedPad;
+  static constexpr int kSize = kTile, kThreads = conv1d_threads(kTile, sizeof(scalar_t)), kStagedLine = kTile + kConv1dStagedPad;
   using Shape = TileShape<scalar_t, kTile, Order::kAlongK>;
   using Weights = TileLoader<scalar_t, kTile, kThreads, Order::kAlongK>;
   using Window = WindowLoader<scalar_t, kThreads>;
-  using Product = typename blackwell_compat::Product<T, kTile, Order::kAlongK, Order::kAlongK>::type;
+  using Product = typename blackwell_compat::Product<T, kTile, Order::kAlongK, Order::kAlongK, kThreads>::type;
   static_assert(Product::kSliceRows * kStagedLine * sizeof(accumulator_t) <= conv1d_shared_bytes(kTile, kTile));
 };
 
@@ -134,7 +134,7 @@ BC_ENTRY(compat_conv1d_f16_128, 256, Conv1dParams, conv1d<Conv1dTraits<f16, 128>
 BC_ENTRY(compat_conv1d_f16_64, 128, Conv1dParams, conv1d<Conv1dTraits<f16, 64>>)
 BC_ENTRY(compat_conv1d_bf16_128, 256, Conv1dParams, conv1d<Conv1dTraits<bf16, 128>>)
 BC_ENTRY(compat_conv1d_bf16_64, 128, Conv1dParams, conv1d<Conv1dTraits<bf16, 64>>)
-BC_ENTRY(compat_conv1d_f64_64, 128, Conv1dParams, conv1d<Conv1dTraits<double, 64>>)
+BC_ENTRY(compat_conv1d_f64_64, 256, Conv1dParams, conv1d<Conv1dTraits<double, 64>>)
 BC_ENTRY(compat_conv1d_direct_f32_1, 128, Conv1dParams, conv1d_direct<float, 1>)
 BC_ENTRY(compat_conv1d_direct_f32_8, 128, Conv1dParams, conv1d_direct<float, 8>)
 BC_ENTRY(compat_conv1d_direct_f16_1, 128, Conv1dParams, conv1d_direct<f16, 1>)

@@ -33,6 +33,9 @@ struct Conv1dParams {
   double pre_slope, slope;
 };
 
+// Twice as many for double, whose sums take twice the registers
+constexpr int conv1d_threads(int tile, int element) { return gemm_threads(tile) * (element == 8 ? 2 : 1); }
+
 constexpr int kConv1dStages = 2, kConv1dStagedPad = 4;
 constexpr int conv1d_shared_bytes(int tile, int window_rows) {
   return kConv1dStages * (window_rows + tile) * (kGemmDepthBytes + kGemmPadBytes);

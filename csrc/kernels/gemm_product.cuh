@@ -29,20 +29,20 @@ constexpr int kTensorCores<bf16> = kArchitecture >= 800 ? 2 : 0;
 template <>
 constexpr int kTensorCores<tf32> = kArchitecture >= 800 ? 2 : 0;
 
-template <typename T, int kTile, Order a, Order b, int tensor_cores = kTensorCores<T>>
+template <typename T, int kTile, Order a, Order b, int kThreads = gemm_threads(kTile), int tensor_cores = kTensorCores<T>>
 struct Product {
-  using type = SimtProduct<typename Stored<T>::type, typename Accumulator<T>::type, kTile, gemm_threads(kTile), a, b>;
+  using type = SimtProduct<typename Stored<T>::type, typename Accumulator<T>::type, kTile, kThreads, a, b>;
 };
-template <int kTile, Order a, Order b>
-struct Product<f16, kTile, a, b, 1> {
+template <int kTile, Order a, Order b, int kThreads>
+struct Product<f16, kTile, a, b, kThreads, 1> {
   using type = VoltaProduct<kTile, a, b>;
 };
-template <typename T, int kTile, Order a, Order b>
-struct Product<T, kTile, a, b, 2> {
+template <typename T, int kTile, Order a, Order b, int kThreads>
+struct Product<T, kTile, a, b, kThreads, 2> {
   using type = MmaProduct<T, kTile, a, b>;
 };
-template <int kTile, Order a, Order b>
-struct Product<tf32, kTile, a, b, 2> {
+template <int kTile, Order a, Order b, int kThreads>
+struct Product<tf32, kTile, a, b, kThreads, 2> {
   using type = Tf32Product<kTile, a, b>;
 };
 

@@ -38,8 +38,9 @@ def on_card(*tensors):
 
 
 def compare(ours, theirs, arguments, options):
-    """Forward, and backward to all that wants a gradient, against `theirs` on the CPU in float64, which is linear in each
-    of its arguments.
+    """Forward, and backward to all that wants a gradient, against `theirs` on the CPU in float64.
+
+    `theirs` is linear in each of its arguments.
     """
     there = on_card(*arguments)
     got = ours(*there, **options)

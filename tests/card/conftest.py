@@ -57,7 +57,7 @@ def chosen(our_kernels):
 
 @pytest.fixture
 def exact_products():
-    """No TF32 in convolutions, where PyTorch takes it unless told otherwise. PyTorch's test suite freezes the public flag."""
+    """No TF32 in convolutions, where PyTorch takes it unless told otherwise. Its test suite freezes the public flag."""
     before = torch._C._get_cudnn_allow_tf32()
     torch._C._set_cudnn_allow_tf32(False)
     yield

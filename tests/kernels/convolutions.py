@@ -162,7 +162,8 @@ class Convolution:
         partial = sums(out, self.splits) if self.splits > 1 else None
         if partial is not None:
             p.partial = partial.data_ptr()
-        card.launch(self.kernel, grid * p.groups * p.splits, 2 * size, 2 * (p.window_rows + size) * 80, p)
+        threads = 2 * size * (2 if dtype == "f64" else 1)
+        card.launch(self.kernel, grid * p.groups * p.splits, threads, 2 * (p.window_rows + size) * 80, p)
         if partial is not None:
             name = f"compat_conv1d_reduce_{dtype.removeprefix('t')}"
             card.launch(name, ceil_div(out.numel(), 256), 256, 0, p)
