@@ -131,9 +131,8 @@ class Convolution {
     }
     p_.vectors = p_.input_channel == 1 && aligned(p_.input) && aligned(p_.in_channels) && aligned(p_.input_batch) &&
                  aligned(p_.input_position);
-    set_window(size);
     const int64_t chunks = ceil_div(p_.in_channels, kGemmDepthBytes / element);
-    const int64_t units = chunks * ceil_div(taps(), p_.window_taps);
+    const int64_t units = chunks * set_window(size);
     const int64_t splits = splits_to_fill(tiles(size), taps() * p_.in_channels, units, card_);
     p_.splits = static_cast<unsigned>(splits);
     p_.row_tiles = static_cast<unsigned>(ceil_div(positions, size));
@@ -150,19 +149,17 @@ class Convolution {
     }
   }
 
-  // As many taps to a window as there is room for, where that loads fewer lines than a window for each tap.
-  void set_window(int size) {
-    const int line = kGemmDepthBytes + kGemmPadBytes;
-    const int64_t room = kWindowBytes / (kConv1dStages * line) - size, reach = int64_t{size - 1} * p_.stride + 1;
-    int64_t count = room < reach ? 0 : std::min(taps(), (room - reach) / p_.tap_step + 1);
-    if (count > 1) count = ceil_div(taps(), ceil_div(taps(), count));
-    const int64_t rows = reach + (count - 1) * p_.tap_step;
-    const bool shared = count > 1 && rows < count * size;
-    p_.window_taps = static_cast<int>(shared ? count : 1);
-    p_.window_rows = static_cast<int>(shared ? rows : size);
-    p_.window_step = shared ? 1 : p_.stride;
-    p_.row_step = shared ? p_.stride : 1;
-    p_.tap_lines = shared ? p_.tap_step : 0;
+  // As many taps to a window as there is room for, where that loads fewer lines than a window for each tap. How many windows a
+  // chunk of channels takes then.
+  int64_t set_window(int size) {
+    const int64_t common = std::gcd(p_.stride, p_.tap_step), share = p_.stride / common, lines = p_.tap_step / common;
+    const int64_t room = kWindowBytes / (kConv1dStages * (kGemmDepthBytes + kGemmPadBytes)) - 2 * size;
+    const int64_t least = taps() / share, longer = taps() % share, most = ceil_div(taps(), share);
+    int64_t count = lines < size ? std::min(most, room / lines + 1) : 1;
+    count = ceil_div(most, ceil_div(most, count));
+    p_.window_taps = static_cast<int>(count), p_.share = static_cast<int>(share), p_.tap_lines = static_cast<int>(lines);
+    p_.window_rows = static_cast<int>(size + (count - 1) * lines);
+    return longer * ceil_div(least + 1, count) + (share - longer) * ceil_div(least, count);
   }
 
   bool aligned(int64_t stride) const { return stride * out_.element_size() % kAlignment == 0; }

@@ -36,40 +36,41 @@ __device__ __forceinline__ void conv1d(const Conv1dParams& p) {
   i /= p.column_tiles;
   const int phase = i % p.phases;
   i /= p.phases;
-  const int64_t first_row = int64_t(i % p.row_tiles) * Traits::kSize;
+  const unsigned row_tile = i % p.row_tiles;
   i /= p.row_tiles;
   const int group = i % p.groups;
   i /= p.groups;
-  const int64_t batch = i % p.batch;
+  const int batch = i % p.batch;
   const unsigned split = i / p.batch;
 
   // A unit is one window: some taps of one chunk of channels. A step is one of its taps
   const PhaseTaps taps(p, phase);
-  const int windows_of_chunk = divided_up(taps.count, p.window_taps);
-  const int64_t units = int64_t(windows_of_chunk) * divided_up(p.in_channels, kDepth);
+  const WindowTaps windows_of_chunk(p, taps.count);
+  const int64_t units = int64_t(windows_of_chunk.count()) * divided_up(p.in_channels, kDepth);
   const int begin = static_cast<int>(units * split / p.splits), end = static_cast<int>(units * (split + 1) / p.splits);
   const T* const input =
       static_cast<const T*>(p.input) + batch * p.input_batch + int64_t(group) * p.in_channels * p.input_channel;
   const T* const weight = static_cast<const T*>(p.weight) + group * p.weight_group + first_out * p.weight_out;
+  const int64_t first_position = int64_t(row_tile) * Traits::kSize * p.stride + taps.base;
 
-  const auto first_tap = [&](int unit) { return unit % windows_of_chunk * p.window_taps; };
-  const auto count_of = [&](int unit) { return min(p.window_taps, taps.count - first_tap(unit)); };
+  const auto chunk_of = [&](int unit) { return unit / windows_of_chunk.count() * kDepth; };
+  const auto taps_of = [&](int unit) { return windows_of_chunk.at(unit % windows_of_chunk.count()); };
   const auto window_of = [&](int unit) { return windows + unit % kConv1dStages * p.window_rows * kLine; };
   const auto load_window = [&](int unit, int part, int parts) {
-    const int channel = unit / windows_of_chunk * kDepth, tap = first_tap(unit);
-    const int lines = unit < end ? (Traits::kSize - 1) * p.row_step + (count_of(unit) - 1) * p.tap_lines + 1 : 0;
-    const int64_t position = first_row * p.stride + taps.base + int64_t(tap) * p.tap_step;
-    return typename Traits::Window(p, window_of(unit), input + channel * p.input_channel, p.in_channels - channel, position,
-                                   lines * part / parts, lines * (part + 1) / parts);
+    const int channel = chunk_of(unit);
+    const auto of_window = taps_of(unit);
+    const int lines = unit < end ? Traits::kSize + (of_window.count - 1) * p.tap_lines : 0;
+    return typename Traits::Window(p, window_of(unit), input + channel * p.input_channel, p.in_channels - channel,
+                                   first_position + int64_t(of_window.first) * p.tap_step, lines * part / parts,
+                                   lines * (part + 1) / parts);
   };
 
   typename Traits::Product product;
   if (begin < end) {
     typename Traits::Weights load_weights(weight, p.weight_out, 1, p.out_channels - first_out);
     const auto start_weights = [&](int step, int unit, int tap) {
-      const int64_t from = (taps.first + (first_tap(unit) + tap) * taps.every) * p.weight_tap;
-      const int64_t channel = unit / windows_of_chunk * kDepth;
-      load_weights.start(weights + step % kConv1dStages * Traits::Shape::kSize, from + channel,
+      const int64_t from = (taps.first + (taps_of(unit).first + tap * p.share) * taps.every) * p.weight_tap;
+      load_weights.start(weights + step % kConv1dStages * Traits::Shape::kSize, from + chunk_of(unit),
                          unit < end ? from + p.weight_tap : 0);
     };
     auto first_window = load_window(begin, 0, 1);
@@ -80,7 +81,7 @@ __device__ __forceinline__ void conv1d(const Conv1dParams& p) {
     async_commit();
     int step = 0;
     for (int unit = begin; unit < end; ++unit) {
-      const int count = count_of(unit);
+      const int count = taps_of(unit).count;
       for (int tap = 0; tap < count; ++tap, ++step) {
         async_wait<0>();
         __syncthreads();
@@ -88,8 +89,7 @@ __device__ __forceinline__ void conv1d(const Conv1dParams& p) {
         next_window.start();
         const bool last = tap + 1 == count;
         start_weights(step + 1, last ? unit + 1 : unit, last ? 0 : tap + 1);
-        product.step(window_of(unit) + tap * p.tap_lines * kLine, weights + step % kConv1dStages * Traits::Shape::kSize,
-                     p.row_step * kLine);
+        product.step(window_of(unit) + tap * p.tap_lines * kLine, weights + step % kConv1dStages * Traits::Shape::kSize);
         load_weights.finish(weights + (step + 1) % kConv1dStages * Traits::Shape::kSize);
         next_window.finish();
         async_commit();
@@ -101,7 +101,7 @@ __device__ __forceinline__ void conv1d(const Conv1dParams& p) {
   product.end();
   store_tile<Traits::kSize, Traits::kThreads>(
       product, reinterpret_cast<A*>(shared), Traits::kStagedLine, p.out_position == 1, [&](int row, int column, A sum) {
-        const int64_t position = (first_row + row) * p.phases + phase;
+        const int64_t position = (int64_t(row_tile) * Traits::kSize + row) * p.phases + phase;
         const int out = first_out + column;
         if (position >= p.out_length || out >= p.out_channels) return;
         store_conv1d_sum<T>(p, split, batch, int64_t(group) * p.out_channels + out, position, sum);

@@ -24,9 +24,9 @@ struct Conv1dParams {
   // Transposed: a phase has every `cycle`-th tap, from (phase + padding) / common * inverse % cycle on, where `common`, the
   // greatest common divisor of stride and dilation, divides that; else it has none
   int transposed, dilation, cycle, common, inverse;
-  // Lines of a window lie `window_step` positions apart; the next output is `row_step` lines on, the next of its `window_taps`
-  // taps `tap_lines` lines
-  int window_rows, window_step, window_taps, row_step, tap_lines;
+  // Lines of a window lie `stride` positions apart. Its `window_taps` taps are every `share`-th of the phase, which lie whole
+  // lines apart: `tap_lines`
+  int window_rows, window_taps, share, tap_lines;
   int vectors;  // whether 16 bytes of channels can be read at once
   unsigned row_tiles, column_tiles, splits;
   int pre_activation, activation;  // Act of common/activation.h

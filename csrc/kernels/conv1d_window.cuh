@@ -6,6 +6,34 @@
 
 namespace blackwell_compat {
 
+// How the taps of a phase share windows. Those that leave the same remainder by `share` are neighbours; there is one more of
+// them for the first remainders.
+struct WindowTaps {
+  struct Taps {
+    int first, count;  // every share-th from there on
+  };
+
+  __device__ WindowTaps(const Conv1dParams& p, int taps)
+      : p_(p),
+        least_(taps / p.share),
+        longer_(taps % p.share),
+        windows_((least_ + p.window_taps - 1) / p.window_taps),
+        windows_of_longer_((least_ + p.window_taps) / p.window_taps) {}
+
+  __device__ int count() const { return longer_ * windows_of_longer_ + (p_.share - longer_) * windows_; }
+
+  __device__ Taps at(int window) const {
+    const int behind = window - longer_ * windows_of_longer_;
+    const int remainder = behind < 0 ? window / windows_of_longer_ : longer_ + behind / windows_;
+    const int begin = (behind < 0 ? window % windows_of_longer_ : behind % windows_) * p_.window_taps;
+    return {remainder + begin * p_.share, min(p_.window_taps, least_ + (behind < 0) - begin)};
+  }
+
+ private:
+  const Conv1dParams& p_;
+  int least_, longer_, windows_, windows_of_longer_;
+};
+
 // This thread's part of some lines of a window. start() sets out for them, finish() belongs after the arithmetic that the way
 // takes. Outside of the input there are zeros, which every activation keeps.
 template <typename T, int kThreads>
@@ -29,7 +57,7 @@ class WindowLoader {
   __device__ __forceinline__ void start() {
     if (is_async()) {
       for (int line = first_; line < last_; line += kLinesAtOnce) {
-        const int64_t position = position_ + int64_t(line) * p_.window_step;
+        const int64_t position = position_ + int64_t(line) * p_.stride;
         const bool valid = is_there(position) && channels_ > 0;
         async_copy_16(window_ + line * kLine, valid ? from_ + position * p_.input_position : static_cast<const T*>(p_.input),
                       valid);
@@ -71,7 +99,7 @@ class WindowLoader {
   __device__ bool is_there(int64_t position) const { return position >= 0 && position < p_.in_length; }
 
   __device__ __forceinline__ uint4 fetched(int line) const {
-    const int64_t position = position_ + int64_t(line) * p_.window_step;
+    const int64_t position = position_ + int64_t(line) * p_.stride;
     const T* const source = from_ + position * p_.input_position;
     if (p_.vectors) {
       return is_there(position) && channels_ > 0 ? *reinterpret_cast<const uint4*>(source) : make_uint4(0, 0, 0, 0);

@@ -23,10 +23,7 @@ struct TileShape {
   static constexpr int kLine = (kAcross ? kRows : kDepth) + kPiece;  // elements from one line in shared memory to the next
   static constexpr int kSize = (kAcross ? kDepth : kRows) * kLine;
 
-  // `row_line`: from one row to the next, where lines run along K
-  static __device__ __forceinline__ int at(int row, int k, int row_line = kLine) {
-    return kAcross ? k * kLine + row : row * row_line + k;
-  }
+  static __device__ __forceinline__ int at(int row, int k) { return kAcross ? k * kLine + row : row * kLine + k; }
 };
 
 // This thread's part of the tiles of one operand. start() sets out for one; finish() belongs after the arithmetic on the tile

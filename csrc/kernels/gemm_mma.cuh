@@ -69,7 +69,7 @@ class MmaProduct : public FragmentSums<kTile> {
   static constexpr int kDown = Sums::kDown, kAcross = Sums::kAcross;
 
  public:
-  __device__ __forceinline__ void step(const T* tile_a, const T* tile_b, int row_line = ShapeA::kLine) {
+  __device__ __forceinline__ void step(const T* tile_a, const T* tile_b) {
     const int lane = Grid::lane(), in_matrix = lane % 8, matrix = lane / 8;
 #pragma unroll
     for (int k = 0; k < ShapeA::kDepth; k += 16) {
@@ -78,7 +78,7 @@ class MmaProduct : public FragmentSums<kTile> {
       for (int i = 0; i < kDown; ++i) {  // matrices: rows 0 to 7 and 8 to 15, then the same with the next 8 of K
         const int row = Grid::row() + 16 * i + 8 * (matrix % 2), depth = k + 8 * (matrix / 2);
         load_matrices<ShapeA::kAcross>(
-            a[i], tile_a + (ShapeA::kAcross ? ShapeA::at(row, depth + in_matrix) : ShapeA::at(row + in_matrix, depth, row_line)));
+            a[i], tile_a + (ShapeA::kAcross ? ShapeA::at(row, depth + in_matrix) : ShapeA::at(row + in_matrix, depth)));
       }
 #pragma unroll
       for (int j = 0; j < kAcross; j += 2) {  // matrices: K 0 to 7 and 8 to 15, then the same with the next 8 columns
@@ -107,7 +107,7 @@ class Tf32Product : public FragmentSums<kTile> {
   static constexpr int kDown = Sums::kDown, kAcross = Sums::kAcross;
 
  public:
-  __device__ __forceinline__ void step(const float* tile_a, const float* tile_b, int row_line = ShapeA::kLine) {
+  __device__ __forceinline__ void step(const float* tile_a, const float* tile_b) {
     const int group = Grid::lane() / 4, in_group = Grid::lane() % 4;
 #pragma unroll
     for (int k = 0; k < ShapeA::kDepth; k += 8) {
@@ -116,7 +116,7 @@ class Tf32Product : public FragmentSums<kTile> {
       for (int i = 0; i < kDown; ++i) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          a[i][e] = to_tf32(tile_a[ShapeA::at(Grid::row() + 16 * i + group + e % 2 * 8, k + in_group + e / 2 * 4, row_line)]);
+          a[i][e] = to_tf32(tile_a[ShapeA::at(Grid::row() + 16 * i + group + e % 2 * 8, k + in_group + e / 2 * 4)]);
         }
       }
 #pragma unroll
@@ -144,29 +144,28 @@ class VoltaProduct : public WarpGrid<kTile> {
   static constexpr int kDown = Grid::kRows / 16, kAcross = Grid::kColumns / 16;
 
   template <class Shape>
-  static __device__ __forceinline__ void fetch(unsigned (&to)[2], const f16* tile, int row, int k, int row_line) {
+  static __device__ __forceinline__ void fetch(unsigned (&to)[2], const f16* tile, int row, int k) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       if constexpr (Shape::kAcross) {
         to[e] = tile[Shape::at(row, k + 2 * e)].bits | unsigned(tile[Shape::at(row, k + 2 * e + 1)].bits) << 16;
       } else {
-        to[e] = *reinterpret_cast<const unsigned*>(tile + Shape::at(row, k + 2 * e, row_line));
+        to[e] = *reinterpret_cast<const unsigned*>(tile + Shape::at(row, k + 2 * e));
       }
     }
   }
   static __device__ __forceinline__ int pair() { return Grid::lane() / 4 % 4; }
 
  public:
-  __device__ __forceinline__ void step(const f16* tile_a, const f16* tile_b, int row_line = ShapeA::kLine) {
+  __device__ __forceinline__ void step(const f16* tile_a, const f16* tile_b) {
     const int in_pair = Grid::lane() % 4 + Grid::lane() / 16 * 4;
 #pragma unroll
     for (int k = 0; k < ShapeA::kDepth; k += 4) {
       unsigned a[kDown][2], b[kAcross][2];
 #pragma unroll
-      for (int i = 0; i < kDown; ++i) fetch<ShapeA>(a[i], tile_a, Grid::row() + 16 * i + 8 * (pair() % 2) + in_pair, k, row_line);
+      for (int i = 0; i < kDown; ++i) fetch<ShapeA>(a[i], tile_a, Grid::row() + 16 * i + 8 * (pair() % 2) + in_pair, k);
 #pragma unroll
-      for (int j = 0; j < kAcross; ++j)
-        fetch<ShapeB>(b[j], tile_b, Grid::column() + 16 * j + 8 * (pair() / 2) + in_pair, k, ShapeB::kLine);
+      for (int j = 0; j < kAcross; ++j) fetch<ShapeB>(b[j], tile_b, Grid::column() + 16 * j + 8 * (pair() / 2) + in_pair, k);
 #pragma unroll
       for (int i = 0; i < kDown; ++i) {
 #pragma unroll

@@ -28,7 +28,7 @@ class SimtProduct {
   };
 
   template <class Shape, int threads, int count>
-  static __device__ __forceinline__ void fetch(A (&to)[count][kStep], const T* tile, int thread, int k, int row_line) {
+  static __device__ __forceinline__ void fetch(A (&to)[count][kStep], const T* tile, int thread, int k) {
     if constexpr (Shape::kAcross) {
 #pragma unroll
       for (int q = 0; q < kStep; ++q) {
@@ -42,7 +42,7 @@ class SimtProduct {
     } else {
 #pragma unroll
       for (int i = 0; i < count; ++i) {
-        const Vector read = *reinterpret_cast<const Vector*>(tile + Shape::at(place<false, threads>(thread, i), k, row_line));
+        const Vector read = *reinterpret_cast<const Vector*>(tile + Shape::at(place<false, threads>(thread, i), k));
 #pragma unroll
         for (int e = 0; e < kStep; ++e) to[i][e] = to_float(read.value[e]);
       }
@@ -50,12 +50,12 @@ class SimtProduct {
   }
 
  public:
-  __device__ void step(const T* tile_a, const T* tile_b, int row_line = ShapeA::kLine) {
+  __device__ void step(const T* tile_a, const T* tile_b) {
 #pragma unroll 2
     for (int k = 0; k < ShapeA::kDepth; k += kStep) {
       A a[kRows][kStep], b[kColumns][kStep];
-      fetch<ShapeA, kRowThreads>(a, tile_a, row_thread(), k, row_line);
-      fetch<ShapeB, kColumnThreads>(b, tile_b, column_thread(), k, ShapeB::kLine);
+      fetch<ShapeA, kRowThreads>(a, tile_a, row_thread(), k);
+      fetch<ShapeB, kColumnThreads>(b, tile_b, column_thread(), k);
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
 #pragma unroll

@@ -12,7 +12,7 @@ POINTERS, LENGTHS = ("input", "weight", "bias", "residual", "out", "partial"), (
 STRIDES = tuple(f"{name}_{axis}" for name in ("input", "out", "residual") for axis in ("batch", "channel", "position"))
 WIDE = ("bias_stride", "weight_group", "weight_out", "weight_tap", "weight_channel", "padding")
 COUNTS = ("batch", "groups", "in_channels", "out_channels", "kernel", "phases", "stride", "tap_step", "transposed")
-WINDOW = ("window_rows", "window_step", "window_taps", "row_step", "tap_lines", "vectors")
+WINDOW = ("window_rows", "window_taps", "share", "tap_lines", "vectors")
 TILES, ACTIVATIONS = ("row_tiles", "column_tiles", "splits"), ("pre_activation", "activation")
 GRAD_STRIDES = tuple(f"{name}_{axis}" for name in ("shorter", "longer") for axis in ("batch", "channel", "position"))
 GRAD_COUNTS = ("batch", "groups", "shorter_channels", "longer_channels", "kernel", "stride", "dilation")
@@ -155,9 +155,10 @@ class Convolution:
         aligned = all(n * x.element_size() % 16 == 0 for n in (p.in_channels, p.input_batch, p.input_position))
         p.vectors = p.input_channel == 1 and aligned and p.input % 16 == 0
         taps = ceil_div(p.kernel, p.cycle) if self.transposed else p.kernel
-        p.window_taps = min(taps, self.window_taps)
-        p.window_step, p.row_step, p.tap_lines = (1, p.stride, p.tap_step) if p.window_taps > 1 else (p.stride, 1, 0)
-        p.window_rows = (size - 1) * p.row_step + (p.window_taps - 1) * p.tap_lines + 1
+        between = math.gcd(p.stride, p.tap_step)
+        p.share, p.tap_lines = p.stride // between, p.tap_step // between
+        p.window_taps = min(ceil_div(taps, p.share), self.window_taps)
+        p.window_rows = size + (p.window_taps - 1) * p.tap_lines
         p.splits = self.splits
         partial = sums(out, self.splits) if self.splits > 1 else None
         if partial is not None:
