@@ -17,7 +17,7 @@ struct Conv1dParams {
   long long out_batch, out_channel, out_position;
   long long residual_batch, residual_channel, residual_position;
   long long bias_stride;
-  long long weight_group, weight_out, weight_tap, weight_channel;  // of the packed weight; tiles: K after K
+  long long weight_group, weight_out, weight_tap, weight_channel;  // as packed
   long long padding;
   int batch, groups, in_channels, out_channels;  // channels of a group
   int kernel, phases, stride, tap_step;
