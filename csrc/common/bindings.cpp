@@ -6,6 +6,7 @@
 #include <torch/csrc/Dtype.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "common/conv_cuda.h"
 #include "common/gemm_cuda.h"
 #include "common/own_kernels.h"
 #include "runtime/bindings.h"
@@ -16,9 +17,12 @@ namespace {
 namespace py = pybind11;
 using runtime::card;
 
-std::vector<std::string> for_linear(const py::object& dtype, int capability) {
+using KernelsOf = std::vector<std::string>(at::ScalarType dtype, int capability);
+
+template <KernelsOf kernels>
+std::vector<std::string> kernels_for(const py::object& dtype, int capability) {
   const auto type = reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
-  return gemm_takes(type) ? gemm_kernels(type, capability) : std::vector<std::string>();
+  return gemm_takes(type) ? kernels(type, capability) : std::vector<std::string>();
 }
 
 }  // namespace
@@ -28,7 +32,8 @@ void add_kernel_bindings(py::module_& m) {
   m.def("kernels_serve", [](int device) { return kernels_serve(card(device)); });
   m.def("kernels_set_serve", [](int device, bool serve) { set_kernels_serve(card(device), serve); });
   m.def("kernels_choose", [](int device, bool chosen) { choose_kernels(card(device), chosen); });
-  m.def("kernels_for_linear", &for_linear);
+  m.def("kernels_for_linear", &kernels_for<gemm_kernels>);
+  m.def("kernels_for_conv1d", &kernels_for<conv_kernels>);
 }
 
 }  // namespace blackwell_compat

@@ -26,21 +26,6 @@ constexpr int64_t kMostSplits = 32;
 constexpr int kReduceThreads = 256;
 constexpr int64_t kMostGemvRows = 16, kMostGemvRowsAcross = 8;
 
-const char* name_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "f32";
-    case at::kHalf:
-      return "f16";
-    case at::kBFloat16:
-      return "bf16";
-    case at::kDouble:
-      return "f64";
-    default:
-      return nullptr;
-  }
-}
-
 // An operand (batch, rows, K). Without a tensor all its values are 1.
 struct Operand {
   const void* data;
@@ -179,7 +164,7 @@ class Product {
   }
 
   std::string suffix(int number) const {
-    return std::string(name_of(dtype_)) + "_" + name_of(layout_) + "_" + std::to_string(number);
+    return std::string(kernel_dtype(dtype_)) + "_" + name_of(layout_) + "_" + std::to_string(number);
   }
 
   // What the fastest plan depends on.
@@ -213,7 +198,7 @@ class Product {
     const int64_t blocks = row_tiles * column_tiles * splits * p_.batch;
     runtime::launch(plan.name, out_.device(), {blocks, plan.threads, plan.shared_bytes}, &p_);
     if (splits > 1) {
-      const std::string reduce = std::string("compat_gemm_reduce_") + name_of(dtype_);
+      const std::string reduce = std::string("compat_gemm_reduce_") + kernel_dtype(dtype_);
       runtime::launch(reduce, out_.device(), {ceil_div(out_.numel(), kReduceThreads), kReduceThreads, 0}, &p_);
     }
   }
@@ -232,7 +217,22 @@ void multiply(const Operand& a, const Operand& b, const Tensor& addend, Activati
 
 }  // namespace
 
-bool gemm_takes(at::ScalarType dtype) { return name_of(dtype) != nullptr; }
+const char* kernel_dtype(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return "f32";
+    case at::kHalf:
+      return "f16";
+    case at::kBFloat16:
+      return "bf16";
+    case at::kDouble:
+      return "f64";
+    default:
+      return nullptr;
+  }
+}
+
+bool gemm_takes(at::ScalarType dtype) { return kernel_dtype(dtype) != nullptr; }
 
 void gemm_cuda(const Tensor& a, const Tensor& b, const Tensor& addend, Activation activation, const Tensor& out) {
   const c10::DeviceGuard guard(a.device());
@@ -259,7 +259,7 @@ Tensor sum_rows_cuda(const Tensor& a, const Tensor& addend) {
 }
 
 std::vector<std::string> gemm_kernels(at::ScalarType dtype, int capability) {
-  const std::string of = name_of(dtype);
+  const std::string of = kernel_dtype(dtype);
   const std::string tiles = takes_tf32(dtype, capability) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
   std::vector<std::string> names{tiles + "64", "compat_gemm_reduce_" + of};
   if (dtype != at::kDouble) names.push_back(tiles + "128");

@@ -11,8 +11,8 @@ __device__ __forceinline__ float exp_of(float x) { return expf(x); }
 __device__ __forceinline__ double exp_of(double x) { return exp(x); }
 
 // `kind` counts as Act of common/activation.h
-template <typename A>
-__device__ __forceinline__ A activated(A x, int kind, float slope) {
+template <typename A, typename Slope>
+__device__ __forceinline__ A activated(A x, int kind, Slope slope) {
   switch (kind) {
     case 1:
       return x > 0 || x != x ? x : A(0);

@@ -1,51 +1,8 @@
 // gemm: a block makes one tile of the result, or of a part of its sum over K. Tiles of both operands come through shared memory,
 // some of them on their way while one is multiplied. The same bits from the same inputs, whatever runs beside.
-#include "kernels/gemm_load.cuh"
-#include "kernels/gemm_mma.cuh"
-#include "kernels/gemm_simt.cuh"
-#include "kernels/gemm_store.cuh"
+#include "kernels/gemm_product.cuh"
 
 namespace blackwell_compat {
-
-struct tf32 {};  // float32 in memory
-
-template <typename T>
-struct Stored {
-  using type = T;
-};
-template <>
-struct Stored<tf32> {
-  using type = float;
-};
-
-// A tile's arithmetic, by the card that this is compiled for: 1 is the tensor cores' of sm_70, 2 that of the later ones
-template <typename T>
-constexpr int kTensorCores = 0;
-template <>
-constexpr int kTensorCores<f16> = kArchitecture >= 750   ? 2
-                                  : kArchitecture >= 700 ? 1
-                                                         : 0;
-template <>
-constexpr int kTensorCores<bf16> = kArchitecture >= 800 ? 2 : 0;
-template <>
-constexpr int kTensorCores<tf32> = kArchitecture >= 800 ? 2 : 0;
-
-template <typename T, int kTile, Order a, Order b, int tensor_cores = kTensorCores<T>>
-struct Product {
-  using type = SimtProduct<typename Stored<T>::type, typename Accumulator<T>::type, kTile, gemm_threads(kTile), a, b>;
-};
-template <int kTile, Order a, Order b>
-struct Product<f16, kTile, a, b, 1> {
-  using type = VoltaProduct<kTile, a, b>;
-};
-template <typename T, int kTile, Order a, Order b>
-struct Product<T, kTile, a, b, 2> {
-  using type = MmaProduct<T, kTile, a, b>;
-};
-template <int kTile, Order a, Order b>
-struct Product<tf32, kTile, a, b, 2> {
-  using type = Tf32Product<kTile, a, b>;
-};
 
 template <typename T, int kTile, GemmLayout layout>
 struct GemmTraits {
@@ -117,20 +74,11 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
 
   async_wait<0>();  // what goes beyond K is on its way, too
   product.end();
-  A* const staged = reinterpret_cast<A*>(shared);
-  constexpr int kLine = Traits::kStagedLine;
-#pragma unroll 1
-  for (int slice = 0; slice < Traits::Product::kSlices; ++slice) {
-    __syncthreads();
-    product.stage(slice, staged, kLine);
-    __syncthreads();
-#pragma unroll 1
-    for (int i = threadIdx.x; i < Traits::Product::kSliceRows * Traits::kSize; i += Traits::kThreads) {
-      const int row = i / Traits::kSize, column = i % Traits::kSize;
-      const int64_t m = first_row + Traits::Product::row_of(slice, row), n = first_column + column;
-      if (m < p.M && n < p.N) store_sum<T>(p, split, batch, m, n, staged[row * kLine + column]);
-    }
-  }
+  store_tile<Traits::kSize, Traits::kThreads>(product, reinterpret_cast<A*>(shared), Traits::kStagedLine, false,
+                                              [&](int row, int column, A sum) {
+                                                const int64_t m = first_row + row, n = first_column + column;
+                                                if (m < p.M && n < p.N) store_sum<T>(p, split, batch, m, n, sum);
+                                              });
 }
 
 // Adds the parts of a split sum, always in the same order.

@@ -15,6 +15,24 @@ struct Accumulator<double> {
   using type = double;
 };
 
+// Gives each sum of a product's tile to store(row, column, sum), slice by slice through shared memory, whose lines lie `line`
+// values apart. Neighbouring threads have neighbours along the tile's columns, else along its rows.
+template <int kTile, int kThreads, class Product, typename A, class Store>
+__device__ __forceinline__ void store_tile(const Product& product, A* staged, int line, bool along_rows, Store store) {
+#pragma unroll 1
+  for (int slice = 0; slice < Product::kSlices; ++slice) {
+    __syncthreads();
+    product.stage(slice, staged, line);
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < Product::kSliceRows * kTile; i += kThreads) {
+      const int row = along_rows ? i % Product::kSliceRows : i / kTile;
+      const int column = along_rows ? i / Product::kSliceRows : i % kTile;
+      store(Product::row_of(slice, row), column, staged[row * line + column]);
+    }
+  }
+}
+
 // The end of a sum: addend, activation, rounding.
 template <typename T, typename A>
 __device__ __forceinline__ void store_result(const GemmParams& p, int64_t batch, int64_t row, int64_t column, A value) {

@@ -28,7 +28,7 @@ def has_wheel_kernels(device: torch.device) -> bool:
 
 
 def examine(device: torch.device) -> str | None:
-    """Compiles two kernels for a card and compares what they compute with the CPU; asked once for each card.
+    """Compiles some kernels for a card and compares what they compute with the CPU; asked once for each card.
 
     Returns:
         why they cannot be used, or None.
@@ -101,9 +101,12 @@ def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.
     Raises:
         ValueError: `target` is not on a card. RuntimeError: a kernel cannot be compiled or loaded, and why.
     """
+    families = [_C.kernels_for_linear, _C.kernels_for_conv1d]
     if isinstance(target, nn.Module):
         device = next((p.device for p in target.parameters() if p.is_cuda), torch.device("cpu"))
         dtypes = dtypes or _dtypes(target)
+        if not any(isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) for module in target.modules()):
+            families.remove(_C.kernels_for_conv1d)
     else:
         device = torch.device("cuda", target) if isinstance(target, int) else torch.device(target)
         dtypes = dtypes or (torch.float32, torch.float16, torch.bfloat16)
@@ -112,7 +115,7 @@ def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.
     compilers.find()
     index = index_of(device)
     major, minor = torch.cuda.get_device_capability(index)
-    names = sorted({name for dtype in dtypes for name in _C.kernels_for_linear(dtype, 10 * major + minor)})
+    names = sorted({name for dtype in dtypes for family in families for name in family(dtype, 10 * major + minor)})
     batch = os.cpu_count() or 1  # that many compile at a time
     batches = [names[i : i + batch] for i in range(0, len(names), batch)]
     try:

@@ -1,6 +1,7 @@
 """What the tests of this package's kernels on a card share."""
 
 import fakecard
+import reference
 import torch
 
 CARD = torch.device("cuda", 0)
@@ -34,3 +35,28 @@ def on_card(*tensors):
         there = base.to(CARD).as_strided(t.size(), t.stride(), t.storage_offset())
         moved.append(there.detach().requires_grad_(t.requires_grad))
     return moved
+
+
+def compare(ours, theirs, arguments, options):
+    """Forward, and backward to all that wants a gradient, against `theirs` on the CPU in float64.
+
+    `theirs` is linear in each of its arguments.
+    """
+    there = on_card(*arguments)
+    got = ours(*there, **options)
+    wide = [None if t is None else t.detach().double().requires_grad_(t.requires_grad) for t in arguments]
+    large = [None if t is None else t.detach().abs().requires_grad_(t.requires_grad) for t in wide]
+    want, magnitude = theirs(*wide, **options), theirs(*large, **options)
+    reference.assert_rounded(got.detach().cpu(), want.detach(), magnitude.detach())
+    leaves = [i for i, t in enumerate(arguments) if t is not None and t.requires_grad]
+    if not leaves:
+        return
+    seed = reference.values(*got.shape, dtype=got.dtype, seed=1)
+    for grad, exact, of_magnitude in zip(
+        torch.autograd.grad(got, [there[i] for i in leaves], seed.to(CARD)),
+        torch.autograd.grad(want, [wide[i] for i in leaves], seed.double()),
+        torch.autograd.grad(magnitude, [large[i] for i in leaves], seed.double().abs()),
+        strict=True,
+    ):
+        assert grad.dtype == got.dtype
+        reference.assert_rounded(grad.cpu(), exact, of_magnitude)

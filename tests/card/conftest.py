@@ -82,3 +82,12 @@ def enter(monkeypatch):
     yield enter
     for name in [name for name in sys.modules if name.partition(".")[0] in entered]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.fixture
+def exact_products():
+    """No TF32 in convolutions, where PyTorch takes it unless told otherwise. Its test suite freezes the public flag."""
+    before = torch._C._get_cudnn_allow_tf32()
+    torch._C._set_cudnn_allow_tf32(False)
+    yield
+    torch._C._set_cudnn_allow_tf32(before)

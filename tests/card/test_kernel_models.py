@@ -1,5 +1,5 @@
-"""Whole models in mode kernel on a card on which every kernel of PyTorch fails: Linear layers by our kernels, the rest
-by the fallback; equal to the CPU.
+"""Whole models in mode kernel on a card on which every kernel of PyTorch fails: linear layers and convolutions by our
+kernels, the rest by the fallback; equal to the CPU.
 """
 
 import blackwell_compat as bc
@@ -10,7 +10,7 @@ from on_card import CARD
 from test_fallback_models import MODELS, gpt2, llama, outputs
 
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.usefixtures("chosen")
+pytestmark = pytest.mark.usefixtures("chosen", "exact_products")
 
 
 def minilm():
@@ -33,6 +33,8 @@ def assert_equal_to_cpu(model, inputs, dtype=torch.float32, tolerance=1e-5):
         launched = fakecard.counters()["launched"]
         assert all(name.startswith("compat_") for name in launched), launched
         assert bool(launched) == any(line.provider == "ours (kernel)" for line in report.modules)
+        has_convolutions = any("Conv" in line.cls and line.patched for line in report.modules)
+        assert has_convolutions == any(name.startswith("compat_conv1d") for name in launched)
     for name, value in want.items():
         assert got[name].device.type == CARD
         difference = (got[name].cpu().double() - value.double()).abs().max()

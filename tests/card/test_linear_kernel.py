@@ -10,7 +10,7 @@ import opinfo
 import pytest
 import reference
 import torch
-from by_our_kernels import CARD, on_card, only_ours, reset
+from by_our_kernels import CARD, compare, on_card, only_ours, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,25 +20,8 @@ FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 pytestmark = pytest.mark.usefixtures("our_kernels")
 
 
-def check(*arguments, **options):
-    """Forward, and backward to all that wants a gradient, against the CPU in float64 and PyTorch there."""
-    there = on_card(*arguments)
-    got = bc.compat_linear(*there, **options)
-    want = bc.compat_linear(*(reference.widened(t) for t in arguments), **options)
-    peer = torch.nn.functional.linear(*arguments) if not options else want.to(got.dtype)
-    magnitude = torch.nn.functional.linear(*(None if t is None else t.double().abs() for t in arguments))
-    reference.assert_rounded(got.detach().cpu(), want.detach(), magnitude.detach())
-    leaves = [i for i, t in enumerate(arguments) if t is not None and t.requires_grad]
-    if not leaves:
-        return
-    seed = reference.values(*got.shape, dtype=got.dtype, seed=1)
-    wide = [None if t is None else t.detach().double().requires_grad_(t.requires_grad) for t in arguments]
-    wanted = torch.autograd.grad(torch.nn.functional.linear(*wide), [wide[i] for i in leaves], seed.double())
-    peers = torch.autograd.grad(peer, [arguments[i] for i in leaves], seed)
-    for grad, its_peer, exact in zip(
-        torch.autograd.grad(got, [there[i] for i in leaves], seed.to(CARD)), peers, wanted, strict=True
-    ):
-        reference.assert_as_accurate(grad.cpu(), its_peer, exact)
+def check(*arguments):
+    compare(bc.compat_linear, torch.nn.functional.linear, arguments, {})
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -95,8 +78,11 @@ def test_any_shape(dtype, batch, rows, n, k, transposed, offset, bias):
 @pytest.mark.parametrize("rows", [3, 40])
 def test_activation(activation, rows):
     x, weight, bias = reference.values(rows, 64), reference.values(24, 64, seed=1), reference.values(24)
-    check(x, weight, bias, activation=activation)
+    got = bc.compat_linear(*on_card(x, weight, bias), activation=activation).cpu()
     only_ours()
+    want = bc.compat_linear(x.double(), weight.double(), bias.double(), activation=activation)
+    magnitude = torch.nn.functional.linear(x.abs(), weight.abs(), bias.abs())
+    reference.assert_rounded(got, want, magnitude.double())
 
 
 @pytest.mark.parametrize("rows", [1, 5, 40])

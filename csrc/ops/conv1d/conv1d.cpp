@@ -1,7 +1,10 @@
-// compat_conv1d: schema, checks, meta, autograd, autocast, every registration. It computes in conv1d_cpu.cpp.
+// compat_conv1d: schema, checks, meta, autograd, autocast, every registration. It computes in conv1d_cpu.cpp and
+// conv1d_cuda.cpp.
 #include "ops/conv1d/conv1d.h"
 
+#include "common/gemm_cuda.h"
 #include "common/layout.h"
+#include "common/own_kernels.h"
 
 namespace blackwell_compat {
 namespace {
@@ -57,21 +60,36 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
   return residual ? z + *residual : z;
 }
 
+Conv1dOptions options_of(Ints stride, Ints padding, Ints dilation, const c10::SymInt& groups, Str pre, double pre_slope, Str act,
+                         double slope) {
+  return {stride[0].expect_int(),
+          padding[0].expect_int(),
+          dilation[0].expect_int(),
+          groups.expect_int(),
+          parse_activation(view(pre), pre_slope),
+          parse_activation(view(act), slope)};
+}
+
 Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
            c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
   conv1d_check(input, weight, bias, stride, padding, dilation, groups);
   check_residual(residual, input, weight, stride, padding, dilation);
-  const Conv1dOptions options{stride[0].expect_int(),
-                              padding[0].expect_int(),
-                              dilation[0].expect_int(),
-                              groups.expect_int(),
-                              parse_activation(view(pre), pre_slope),
-                              parse_activation(view(act), slope)};
+  const auto options = options_of(stride, padding, dilation, groups, pre, pre_slope, act, slope);
   const Tensor y = conv1d_cpu(input, weight, bias, options, residual);
   if (y.defined()) return y;
   const Tensor z =
       composite(input, weight, bias, stride, padding, dilation, std::move(groups), pre, pre_slope, act, slope, residual);
   return is_channels_last_1d(input) ? z.transpose(1, 2).contiguous().transpose(1, 2) : z.contiguous();
+}
+
+Tensor cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
+            c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
+  if (!gemm_takes(input.scalar_type()) || !kernels_serve(input.device())) {
+    return composite(input, weight, bias, stride, padding, dilation, std::move(groups), pre, pre_slope, act, slope, residual);
+  }
+  conv1d_check(input, weight, bias, stride, padding, dilation, groups);
+  check_residual(residual, input, weight, stride, padding, dilation);
+  return conv1d_cuda(input, weight, bias, options_of(stride, padding, dilation, groups, pre, pre_slope, act, slope), residual);
 }
 
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints dilation,
@@ -103,6 +121,18 @@ Grads backward(const Tensor& grad, const Tensor& input, const Tensor& weight, In
   const auto dense = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
   return {dense(dx), dense(dw), dense(db)};
 }
+
+Grads backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight, Ints stride, Ints padding, Ints dilation,
+                    c10::SymInt groups, std::array<bool, 3> mask) {
+  if (!gemm_takes(grad.scalar_type()) || !kernels_serve(grad.device())) {
+    return backward(grad, input, weight, stride, padding, dilation, std::move(groups), mask);
+  }
+  return conv1d_backward_cuda(grad, input, weight, options_of(stride, padding, dilation, groups, "none", 0, "none", 0), mask);
+}
+
+const OwnKernel own{"blackwell_compat::compat_conv1d", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
+const OwnKernel own_backward{"blackwell_compat::compat_conv1d_backward",
+                             c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
 
 Grads backward_meta(const Tensor& grad, const Tensor& input, const Tensor& weight, Ints, Ints, Ints, c10::SymInt,
                     std::array<bool, 3> mask) {
@@ -264,6 +294,10 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
       {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) { m.impl("compat_conv1d", cpu); }
+TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
+  m.impl("compat_conv1d", cuda);
+  m.impl("compat_conv1d_backward", backward_cuda);
+}
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeImplicitAutograd, m) { m.impl("compat_conv1d.padding", named_padding); }
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("compat_conv1d", composite);

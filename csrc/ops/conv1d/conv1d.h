@@ -20,6 +20,12 @@ Tensor compat_conv1d(const Tensor& input, const Tensor& weight, const OptTensor&
 Tensor conv1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
                   const OptTensor& residual);
 
+// With this package's kernels, in conv1d_cuda.cpp, for dtypes that gemm_takes.
+Tensor conv1d_cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias, const Conv1dOptions& options,
+                   const OptTensor& residual);
+std::tuple<Tensor, Tensor, Tensor> conv1d_backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                        const Conv1dOptions& options, std::array<bool, 3> mask);
+
 // First line of every kernel.
 void conv1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, const c10::SymInt& groups);

@@ -1,7 +1,10 @@
-// compat_conv_transpose1d: schema, checks, meta, autograd, autocast, every registration. It computes in conv_transpose1d_cpu.cpp.
+// compat_conv_transpose1d: schema, checks, meta, autograd, autocast, every registration. It computes in
+// conv_transpose1d_cpu.cpp and conv_transpose1d_cuda.cpp.
 #include "ops/conv_transpose1d/conv_transpose1d.h"
 
+#include "common/gemm_cuda.h"
 #include "common/layout.h"
+#include "common/own_kernels.h"
 
 namespace blackwell_compat {
 namespace {
@@ -43,16 +46,21 @@ Tensor composite(const Tensor& input, const Tensor& weight, const OptTensor& bia
   return apply_activation(y, parse_activation(view(act), slope));
 }
 
+ConvTranspose1dOptions options_of(Ints stride, Ints padding, Ints output_padding, const c10::SymInt& groups, Ints dilation,
+                                  Str pre, double pre_slope, Str act, double slope) {
+  return {stride[0].expect_int(),
+          padding[0].expect_int(),
+          output_padding[0].expect_int(),
+          groups.expect_int(),
+          dilation[0].expect_int(),
+          parse_activation(view(pre), pre_slope),
+          parse_activation(view(act), slope)};
+}
+
 Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
            c10::SymInt groups, Ints dilation, Str pre, double pre_slope, Str act, double slope) {
   conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
-  const ConvTranspose1dOptions options{stride[0].expect_int(),
-                                       padding[0].expect_int(),
-                                       output_padding[0].expect_int(),
-                                       groups.expect_int(),
-                                       dilation[0].expect_int(),
-                                       parse_activation(view(pre), pre_slope),
-                                       parse_activation(view(act), slope)};
+  const auto options = options_of(stride, padding, output_padding, groups, dilation, pre, pre_slope, act, slope);
   const Tensor y = conv_transpose1d_cpu(input, weight, bias, options);
   if (y.defined()) return y;
   // In half precision ATen may round after each tap
@@ -62,6 +70,17 @@ Tensor cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias, Int
                              output_padding, std::move(groups), dilation, pre, pre_slope, act, slope)
                        .to(input.scalar_type());
   return is_channels_last_1d(input) ? z.transpose(1, 2).contiguous().transpose(1, 2) : z.contiguous();
+}
+
+Tensor cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
+            c10::SymInt groups, Ints dilation, Str pre, double pre_slope, Str act, double slope) {
+  if (!gemm_takes(input.scalar_type()) || !kernels_serve(input.device())) {
+    return composite(input, weight, bias, stride, padding, output_padding, std::move(groups), dilation, pre, pre_slope, act,
+                     slope);
+  }
+  conv_transpose1d_check(input, weight, bias, stride, padding, output_padding, groups, dilation);
+  return conv_transpose1d_cuda(input, weight, bias,
+                               options_of(stride, padding, output_padding, groups, dilation, pre, pre_slope, act, slope));
 }
 
 Tensor meta(const Tensor& input, const Tensor& weight, const OptTensor& bias, Ints stride, Ints padding, Ints output_padding,
@@ -93,6 +112,19 @@ Grads backward(const Tensor& grad, const Tensor& input, const Tensor& weight, In
   const auto dense = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
   return {dense(dx), dense(dw), dense(db)};
 }
+
+Grads backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight, Ints stride, Ints padding, Ints output_padding,
+                    c10::SymInt groups, Ints dilation, std::array<bool, 3> mask) {
+  if (!gemm_takes(grad.scalar_type()) || !kernels_serve(grad.device())) {
+    return backward(grad, input, weight, stride, padding, output_padding, std::move(groups), dilation, mask);
+  }
+  return conv_transpose1d_backward_cuda(
+      grad, input, weight, options_of(stride, padding, output_padding, groups, dilation, "none", 0, "none", 0), mask);
+}
+
+const OwnKernel own{"blackwell_compat::compat_conv_transpose1d", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
+const OwnKernel own_backward{"blackwell_compat::compat_conv_transpose1d_backward",
+                             c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
 
 Grads backward_meta(const Tensor& grad, const Tensor& input, const Tensor& weight, Ints, Ints, Ints, c10::SymInt groups, Ints,
                     std::array<bool, 3> mask) {
@@ -228,6 +260,10 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
       {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) { m.impl("compat_conv_transpose1d", cpu); }
+TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
+  m.impl("compat_conv_transpose1d", cuda);
+  m.impl("compat_conv_transpose1d_backward", backward_cuda);
+}
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("compat_conv_transpose1d", composite);
   m.impl("compat_conv_transpose1d_backward", backward);

@@ -20,6 +20,13 @@ Tensor compat_conv_transpose1d(const Tensor& input, const Tensor& weight, const 
 Tensor conv_transpose1d_cpu(const Tensor& input, const Tensor& weight, const OptTensor& bias,
                             const ConvTranspose1dOptions& options);
 
+// With this package's kernels, in conv_transpose1d_cuda.cpp, for dtypes that gemm_takes.
+Tensor conv_transpose1d_cuda(const Tensor& input, const Tensor& weight, const OptTensor& bias,
+                             const ConvTranspose1dOptions& options);
+std::tuple<Tensor, Tensor, Tensor> conv_transpose1d_backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                                  const ConvTranspose1dOptions& options,
+                                                                  std::array<bool, 3> mask);
+
 // First line of every kernel.
 void conv_transpose1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,
                             c10::SymIntArrayRef padding, c10::SymIntArrayRef output_padding, const c10::SymInt& groups,

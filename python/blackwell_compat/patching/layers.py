@@ -171,5 +171,4 @@ class CompatTransposedLinear(nn.Module):
         return super().forward(x)  # type: ignore[no-any-return]
 
 
-LINEAR = (CompatLinear, CompatTransposedLinear)
 PATCHED = (CompatLinear, CompatConv1d, CompatConvTranspose1d, CompatTransposedLinear)

@@ -54,8 +54,8 @@ def patch_model(
     Args:
         model: any module, on the CPU or on a card.
         mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "kernel" and "hybrid" the model stays
-            on a card that PyTorch's kernels do not run on: Linear layers compute there with this package's kernels, or
-            all patched layers on the CPU with packed weights, all other ops by the fallback (`enable`), and where the
+            on a card that PyTorch's kernels do not run on: patched layers compute there with this package's kernels, or
+            on the CPU with packed weights, all other ops by the fallback (`enable`), and where the
             first call fails the model goes to the CPU; "cpu" everything on the CPU: a model on a card moves there, its
             inputs move in and its outputs back by themselves; "auto" native where the card works, else cpu, with the
             fallback for what the caller has on the card besides.

@@ -8,7 +8,6 @@ from torch import nn
 from blackwell_compat import _C
 from blackwell_compat.patching import moving
 from blackwell_compat.patching.freed import Sharing, freed_bytes, is_freed
-from blackwell_compat.patching.layers import LINEAR
 from blackwell_compat.patching.modes import ON_CARD, device_of
 from blackwell_compat.patching.report import FunctionalLine, ModuleLine, PatchReport
 from blackwell_compat.patching.rules import Selection, Verdict, is_quantized, provider, user_class
@@ -64,7 +63,7 @@ def describe(
         if "parametrizations" in module._modules:
             own += list(module._modules["parametrizations"].parameters())  # type: ignore[union-attr]
         if own or v.patched or is_quantized(module):
-            kernel = mode == "kernel" and v.patched and issubclass(v.new_class or type(module), LINEAR)
+            kernel = mode == "kernel" and v.patched
             runs = "ours (kernel)" if kernel else provider(module, v.patched, mode in ("cpu", *ON_CARD))
             reason = KERNEL if kernel else v.reason
             if v.patched and mode in ON_CARD and not kernel:
