@@ -34,3 +34,15 @@ def on_card(*tensors):
         there = base.to(CARD).as_strided(t.size(), t.stride(), t.storage_offset())
         moved.append(there.detach().requires_grad_(t.requires_grad))
     return moved
+
+
+def captured(call):
+    """A graph of what `call` does, and its result."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        try:
+            result = call()
+        finally:
+            graph.capture_end()
+    return graph, result
