@@ -67,9 +67,8 @@ class Tables {
       passes = radices(length);
     }
     params_.points = static_cast<int>(points), params_.length = static_cast<int>(length);
-    for (const int64_t radix : passes) params_.radix[params_.passes++] = static_cast<unsigned char>(radix);
 
-    add_twiddles(passes);
+    add_passes(passes);
     const size_t turn = values_.size();
     for (int64_t k = 0; pairs && k <= points; ++k) values_.push_back(root(k, n_fft));
     const size_t chirp = values_.size(), filter = chirp + points;
@@ -87,7 +86,7 @@ class Tables {
   const FftParams& params() const { return params_; }
 
  private:
-  void add_twiddles(const std::vector<int64_t>& passes) {
+  void add_passes(const std::vector<int64_t>& passes) {
     int64_t size = 1;
     for (const int64_t radix : passes) {
       const int64_t whole = radix * size;
@@ -98,6 +97,8 @@ class Tables {
       } else {
         for (int64_t k = 0; k < whole; ++k) values_.push_back(root(k, whole));
       }
+      params_.radix[params_.passes] = static_cast<unsigned char>(radix);
+      params_.by_size[params_.passes++] = divisor_of(static_cast<unsigned>(size));
       size = whole;
     }
   }

@@ -5,6 +5,9 @@ namespace blackwell_compat {
 
 constexpr int kFftThreads = 256, kMostFftPasses = 20;
 
+// For `quotient` of kernels/fft_passes.cuh.
+constexpr unsigned divisor_of(unsigned value) { return 0xffffffffu / value; }
+
 // A frame of n_fft real values is one complex transform of n_fft / 2 points where n_fft is even: pairs of neighbours are the real
 // and imaginary parts, `turn` takes the spectra of both apart. Any other frame is one of n_fft points.
 struct FftParams {
@@ -17,6 +20,7 @@ struct FftParams {
   int passes, lanes;     // a frame has this many threads
   int frames;            // that a block transforms at once; frames * lanes <= kFftThreads
   unsigned char radix[kMostFftPasses];
+  unsigned by_size[kMostFftPasses];  // divisor_of the size of the transforms that a pass begins with
 };
 
 // Radices whose butterflies stay in registers; others sum what they need for each value.

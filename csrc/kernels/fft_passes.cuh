@@ -39,6 +39,17 @@ __device__ __forceinline__ int padded(int i) {
   return i + (i >> fft_pad_shift(sizeof(A)));
 }
 
+template <typename A>
+__device__ __forceinline__ Complex<A> conjugate(Complex<A> a) {
+  return {a.x, -a.y};
+}
+
+// a / b, where `by` is divisor_of(b): too small by one at most before it is corrected
+__device__ __forceinline__ int quotient(int a, int b, unsigned by) {
+  const int low = static_cast<int>(__umulhi(static_cast<unsigned>(a), by));
+  return low + (a - low * b >= b);
+}
+
 // cos and sin of 2 pi i / R for 0 < i <= R / 2
 template <int R>
 struct Circle;
@@ -131,11 +142,11 @@ struct FftFrame {
 };
 
 template <int R, typename A>
-__device__ __forceinline__ void fft_pass(const FftFrame<A>& frame, int from, int to, int length, int size,
+__device__ __forceinline__ void fft_pass(const FftFrame<A>& frame, int from, int to, int length, int size, unsigned by_size,
                                          const Complex<A>* twiddles) {
   const int apart = length / R;
   for (int j = frame.lane; j < apart; j += frame.lanes) {
-    const int k = j % size;
+    const int k = j - quotient(j, size, by_size) * size;
     Complex<A> v[R];
 #pragma unroll
     for (int q = 0; q < R; ++q) v[q] = frame.at(from, j + q * apart);
@@ -174,22 +185,22 @@ __device__ __forceinline__ int fft_passes(const FftParams& p, const FftFrame<A>&
     if (frame.active) {
       switch (radix) {
         case 2:
-          fft_pass<2>(frame, from, to, p.length, size, twiddles);
+          fft_pass<2>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         case 3:
-          fft_pass<3>(frame, from, to, p.length, size, twiddles);
+          fft_pass<3>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         case 4:
-          fft_pass<4>(frame, from, to, p.length, size, twiddles);
+          fft_pass<4>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         case 5:
-          fft_pass<5>(frame, from, to, p.length, size, twiddles);
+          fft_pass<5>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         case 7:
-          fft_pass<7>(frame, from, to, p.length, size, twiddles);
+          fft_pass<7>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         case 8:
-          fft_pass<8>(frame, from, to, p.length, size, twiddles);
+          fft_pass<8>(frame, from, to, p.length, size, p.by_size[pass], twiddles);
           break;
         default:
           fft_pass_of_any(frame, from, to, p.length, size, radix, twiddles);

@@ -20,6 +20,28 @@ __device__ __forceinline__ int64_t padded_source(int64_t i, int64_t length, Pad 
   }
 }
 
+// The values of a frame that lies within its row, side by side
+template <typename T>
+struct InnerFrame {
+  const T* from;
+  int parts;
+
+  __device__ __forceinline__ auto operator()(int n, int part) const { return to_float(from[n * parts + part]); }
+};
+
+template <typename T>
+struct PaddedFrame {
+  const T* row;
+  int64_t begin, length, stride;
+  int parts;
+  Pad mode;
+
+  __device__ __forceinline__ decltype(to_float(T())) operator()(int n, int part) const {
+    const int64_t source = padded_source(begin + n, length, mode);
+    return source < 0 ? 0 : to_float(row[source * stride * parts + part]);
+  }
+};
+
 template <typename T>
 struct Stft {
   using A = decltype(to_float(T()));
@@ -32,40 +54,53 @@ struct Stft {
     const int parts = p.is_complex ? 2 : 1;
     const T* const row = static_cast<const T*>(p.signal) + number / p.n_frames * p.row_stride * parts;
     const int64_t begin = number % p.n_frames * p.hop - p.pad;
+    if (begin >= 0 && begin + p.n_fft <= p.length && p.sample_stride == 1) {
+      window(InnerFrame<T>{row + begin * parts, parts});
+    } else {
+      window(PaddedFrame<T>{row, begin, p.length, p.sample_stride, parts, p.mode});
+    }
+  }
+
+  template <typename Values>
+  __device__ __forceinline__ void window(const Values& values) const {
     for (int i = frame.lane; i < p.fft.points; i += frame.lanes) {
       if (p.fft.turn) {
-        frame.at(0, i) = {windowed(row, begin, 2 * i, 1, 0), windowed(row, begin, 2 * i + 1, 1, 0)};
+        const Complex<A> factor = scale * static_cast<const Complex<A>*>(p.window)[i];
+        frame.at(0, i) = {values(2 * i, 0) * factor.x, values(2 * i + 1, 0) * factor.y};
       } else {
-        frame.at(0, i) = {windowed(row, begin, i, parts, 0), p.is_complex ? windowed(row, begin, i, parts, 1) : A(0)};
+        const A factor = scale * static_cast<const A*>(p.window)[i];
+        frame.at(0, i) = {values(i, 0) * factor, p.is_complex ? values(i, 1) * factor : A(0)};
       }
     }
   }
 
-  // Of the frame that begins at sample `begin`: a part of its value n
-  __device__ __forceinline__ A windowed(const T* row, int64_t begin, int n, int parts, int part) const {
-    const int64_t source = padded_source(begin + n, p.length, p.mode);
-    if (source < 0) return 0;
-    return to_float(row[source * p.sample_stride * parts + part]) * (static_cast<const A*>(p.window)[n] * scale);
+  // Bins of a frame that have values in common are stored together, as many times as this says.
+  __device__ __forceinline__ int shares() const {
+    return p.is_complex ? p.n_fft : p.fft.turn ? p.fft.points / 2 + 1 : p.n_fft / 2 + 1;
   }
 
-  // Bin k of frame number `number` of the block
-  __device__ __forceinline__ Complex<A> bin(int buffer, int number, int k) const {
+  // Share k of frame number `number` of the block
+  __device__ __forceinline__ void store(int buffer, int number, int k, Complex<A>* out) const {
     const FftFrame<A> of{frame.work, frame.span, number * p.fft.length, 0, 0, true};
-    if (p.is_complex) return of.at(buffer, k);
-    const bool above = k > p.n_fft / 2;
-    if (above && !p.mirrors) return {0, 0};
-    if (above) k = p.n_fft - k;
-    Complex<A> value;
-    if (p.fft.turn) {
-      const int points = p.fft.points;
-      const Complex<A> pair = of.at(buffer, k == points ? 0 : k), other = of.at(buffer, k == 0 ? 0 : points - k);
-      const Complex<A> even{pair.x + other.x, pair.y - other.y}, odd{pair.x - other.x, pair.y + other.y};
-      value = even + times_minus_i(static_cast<const Complex<A>*>(p.fft.turn)[k] * odd);
+    const Complex<A> value = of.at(buffer, k);
+    if (p.is_complex) {
+      out[k] = value;
+    } else if (p.fft.turn) {
+      const int last = p.fft.points - k;
+      const Complex<A> other = conjugate(of.at(buffer, k == 0 ? 0 : last)), even = value + other;
+      const Complex<A> odd = times_minus_i(static_cast<const Complex<A>*>(p.fft.turn)[k] * (value - other));
+      store_real(k, even + odd, out);
+      if (k != last) store_real(last, conjugate(even - odd), out);
     } else {
-      value = of.at(buffer, k);
+      store_real(k, value, out);
     }
-    if (k == 0 || 2 * k == p.n_fft) value = {value.x * A(p.edge), 0};
-    return above ? Complex<A>{value.x, -value.y} : value;
+  }
+
+  // Bin k <= n_fft / 2, and the one above that it mirrors
+  __device__ __forceinline__ void store_real(int k, Complex<A> value, Complex<A>* out) const {
+    const bool alone = k == 0 || 2 * k == p.n_fft;
+    out[k] = alone ? Complex<A>{value.x * A(p.edge), 0} : value;
+    if (!alone && p.n_fft - k < p.bins) out[p.n_fft - k] = p.mirrors ? conjugate(value) : Complex<A>{0, 0};
   }
 };
 
@@ -85,8 +120,8 @@ __device__ __forceinline__ void stft(const StftParams& p) {
     if (frame.active) stft.load(first + number);
     const int buffer = fft(p.fft, frame);
     Complex<A>* const out = static_cast<Complex<A>*>(p.out) + first * p.bins;
-    for (Walk at(threadIdx.x, kFftThreads, p.bins); at.row < count; at.next()) {
-      out[at.row * int64_t(p.bins) + at.column] = stft.bin(buffer, at.row, at.column);
+    for (Walk at(threadIdx.x, kFftThreads, stft.shares()); at.row < count; at.next()) {
+      stft.store(buffer, at.row, at.column, out + at.row * int64_t(p.bins));
     }
     __syncthreads();
   }

@@ -10,7 +10,7 @@ enum class Pad : signed char { kConstant, kReflect, kReplicate, kCircular };
 // Frame t begins `pad` samples before sample t * hop of its row. Strides count samples, which are pairs where complex.
 struct StftParams {
   const void* signal;
-  const void* window;  // n_fft real values in the type of the arithmetic
+  const void* window;  // n_fft real values in the type of the arithmetic, aligned as pairs of them
   void* out;           // complex (rows of the signal, n_frames, bins)
   void* workspace;     // of large sizes: two buffers for each block
   long long row_stride, sample_stride, length, hop, pad, n_frames;

@@ -251,3 +251,17 @@ def test_no_window_is_one_of_ones():
     got = bc.istft_fp32(there(X), 16).cpu()
     only_ours()
     torch.testing.assert_close(got, torch.istft(X, 16, window=torch.ones(16)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_compiled():
+    """What traces the op has no values for its window."""
+
+    def f(x, window):
+        return bc.istft_fp32(x, 16, 4, 12, window).square().sum()
+
+    x, window = on_card(complex_values(2, 9, 40), window_of(12))
+    eager, compiled = x.detach().requires_grad_(), x.detach().requires_grad_()
+    f(eager, window).backward()
+    torch.compile(f, backend="aot_eager", fullgraph=True)(compiled, window).backward()
+    torch.testing.assert_close(compiled.grad.cpu(), eager.grad.cpu())

@@ -218,3 +218,17 @@ def test_over_the_fallback():
         torch.testing.assert_close(got.detach().cpu(), want.detach(), rtol=1e-4, atol=1e-4)
     reset()
     assert bc.coverage()["blackwell_compat::stft_fp32"] == "kernel"
+
+
+@pytest.mark.usefixtures("chosen")
+def test_compiled():
+    """What traces the op has no values for its window."""
+
+    def f(x, window):
+        return bc.stft_fp32(x, 16, 4, 12, window, normalized=True, return_complex=True).abs().sum()
+
+    x, window = on_card(reference.values(2, 300), torch.hann_window(12))
+    eager, compiled = x.detach().requires_grad_(), x.detach().requires_grad_()
+    f(eager, window).backward()
+    torch.compile(f, backend="aot_eager", fullgraph=True)(compiled, window).backward()
+    torch.testing.assert_close(compiled.grad.cpu(), eager.grad.cpu())

@@ -22,6 +22,7 @@ class FftParams(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("twiddles", "turn", "chirp", "filter")),
         *((name, ctypes.c_int) for name in ("points", "length", "passes", "lanes", "frames")),
         ("radix", ctypes.c_ubyte * 20),
+        ("by_size", ctypes.c_uint * 20),
     )
 
 
@@ -48,6 +49,7 @@ class IstftParams(ctypes.Structure):
         *((name, ctypes.c_longlong) for name in ("row_stride", "bin_stride", "frame_stride", "n_frames", "hop")),
         *((name, ctypes.c_longlong) for name in ("start", "length", "stretches", "stretches_of_row")),
         *((name, ctypes.c_double) for name in ("scale", "edge")),
+        ("by_hop", ctypes.c_uint),
         *((name, ctypes.c_int) for name in ("n_fft", "stretch")),
         *((name, ctypes.c_bool) for name in ("one_sided", "is_complex", "divides", "frames_adjoin")),
         ("fft", FftParams),
@@ -125,7 +127,8 @@ class Fft:
             passes, chirp = radices(length), roots(np.arange(points) ** 2, 2 * points)
         p = FftParams(points=points, length=length, passes=len(passes), radix=(ctypes.c_ubyte * 20)(*passes))
         tables, size = [np.zeros(0)], 1
-        for radix in passes:
+        for number, radix in enumerate(passes):
+            p.by_size[number] = 0xFFFFFFFF // size
             k = np.arange(size if radix in IN_REGISTERS else radix * size)
             tables += [roots(q * k, radix * size) for q in (range(1, radix) if radix in IN_REGISTERS else (1,))]
             size *= radix
@@ -234,6 +237,7 @@ class Istft:
         spectrum, window = placed(self.spectrum), guarded(self.window)
         fft = Fft(n_fft, self.one_sided, window.dtype, self.frames, self.large)
         p = IstftParams(n_frames=n_frames, hop=self.hop, start=self.start, n_fft=n_fft, stretch=self.stretch)
+        p.by_hop = 0xFFFFFFFF // min(self.hop, 1 << 30)
         p.length = self.length or (n_frames - 1) * self.hop + n_fft - self.start
         p.stretches_of_row = ceil_div(p.length, self.stretch)
         p.stretches = rows * p.stretches_of_row

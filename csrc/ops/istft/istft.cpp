@@ -88,7 +88,7 @@ Tensor to_plan(const Tensor& input, const Plan& plan) {
 }
 
 Tensor prepared_window_of(const Tensor& input, const OptTensor& window, const Plan& plan) {
-  return prepared_window(window, plan.win_length, plan.n_fft, 1, input.options().dtype(plan.dtype));
+  return prepared_window(input, window, plan.win_length, plan.n_fft, 1, plan.dtype);
 }
 
 Tensor shaped(const Tensor& signal, const Tensor& input, const Plan& plan) {
@@ -113,7 +113,7 @@ Tensor envelope_aten(const Tensor& window, int64_t hop, const c10::SymInt& n_fra
 
 void check_envelope(const Tensor& envelope) {
   const Tensor low = envelope.detach().abs().min().lt(1e-11);
-  if (low.key_set().has(c10::DispatchKey::Python)) {  // traced: no value yet
+  if (is_traced(low)) {
     at::_assert_async(low.logical_not(), "istft_fp32: window overlap add min: 1");
   } else {
     BC_CHECK("istft_fp32", !low.item<bool>(), "window overlap add min: 1; the frames leave samples that no window reaches");
@@ -214,11 +214,13 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& window, c10::SymInt n_fra
   if (!transforms_on_card(grad, window, window.size(0))) {
     return backward(grad, window, std::move(n_frames), hop, start, scale, onesided, complex_output);
   }
-  const Tensor scaled = divide_by_envelope_cuda(grad, window, hop, n_frames.expect_int(), start);
+  const int64_t n_fft = window.size(0);
+  const Tensor w = full_window_cuda(window, n_fft, n_fft, 1, window.options());
+  const Tensor scaled = divide_by_envelope_cuda(grad, w, hop, n_frames.expect_int(), start);
   const Framing framing{hop, start, Pad::kConstant, std::move(n_frames)};
   const Bins bins = complex_output ? Bins::kAll : onesided ? Bins::kOneSided : Bins::kZeroAbove;
   // A bin that is not at the edges stands for two
-  return analyse_cuda(scaled, window, framing, bins, complex_output ? scale : 2 * scale, 0.5).transpose(1, 2);
+  return analyse_cuda(scaled, w, framing, bins, complex_output ? scale : 2 * scale, 0.5).transpose(1, 2);
 }
 
 const OwnKernel own{"blackwell_compat::istft_fp32", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};

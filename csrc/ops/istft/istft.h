@@ -30,7 +30,7 @@ struct Synthesis {
   bool divides;  // by the sum of the squared window over the frames
 };
 
-// What synthesise_aten does, for a spectrum of any strides and a contiguous real window on a card.
+// What synthesise_aten does, for a spectrum of any strides and a window of full_window_cuda on a card.
 Tensor synthesise_cuda(const Tensor& spectrum, const Tensor& window, int64_t hop, const Trim& trim, const Synthesis& synthesis);
 
 // grad (B, length), of any strides and real or complex, divided by that sum: contiguous.

@@ -38,6 +38,7 @@ Tensor synthesise_cuda(const Tensor& spectrum, const Tensor& window, int64_t hop
   p.frames_adjoin = p.frame_stride < p.bin_stride;
   p.n_frames = spectrum.size(2), p.hop = hop, p.start = trim.start, p.length = length;
   p.n_fft = static_cast<int>(n_fft), p.stretch = static_cast<int>(stretch);
+  p.by_hop = divisor_of(static_cast<unsigned>(std::min<int64_t>(hop, kFarHop)));
   p.stretches_of_row = ceil_div(length, stretch), p.stretches = spectrum.size(0) * p.stretches_of_row;
   p.scale = synthesis.scale, p.edge = synthesis.edge, p.one_sided = synthesis.one_sided;
   p.is_complex = synthesis.complex_output, p.divides = synthesis.divides;

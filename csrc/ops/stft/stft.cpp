@@ -244,11 +244,13 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& window, c10::SymInt lengt
   if (!transforms_on_card(grad, window, window.size(0))) {
     return backward(grad, window, std::move(length), hop, pad, pad_mode, onesided, complex_input);
   }
+  const int64_t n_fft = window.size(0);
+  const Tensor w = full_window_cuda(window, n_fft, n_fft, 1, window.options());
   const Framing framing = framing_of(grad, hop, pad, pad_mode);
   // The inverse of one side counts each bin but those at the edges twice
   const Synthesis synthesis{onesided ? 0.5 : 1, onesided ? 2.0 : 1, onesided, complex_input, false};
-  if (framing.mode == Pad::kConstant || pad == 0) return synthesise_cuda(grad, window, hop, {pad, length}, synthesis);
-  return unpad_cuda(synthesise_cuda(grad, window, hop, {0, length + 2 * pad}, synthesis), framing);
+  if (framing.mode == Pad::kConstant || pad == 0) return synthesise_cuda(grad, w, hop, {pad, length}, synthesis);
+  return unpad_cuda(synthesise_cuda(grad, w, hop, {0, length + 2 * pad}, synthesis), framing);
 }
 
 const OwnKernel own{"blackwell_compat::stft_fp32", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
@@ -303,7 +305,7 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
                               return_complex, align_to_window);
   const Tensor x = input.to(input.is_complex() ? at::toComplexType(plan.dtype) : plan.dtype);
-  const Tensor prepared = prepared_window(window, plan.win_length, n_fft, plan.scale, input.options().dtype(plan.dtype));
+  const Tensor prepared = prepared_window(input, window, plan.win_length, n_fft, plan.scale, plan.dtype);
   const Tensor y = StftFunction::apply(x.dim() == 1 ? x.unsqueeze(0) : x, window, prepared, plan, center,
                                        std::string(pad_mode.data(), pad_mode.size()), normalized, align_to_window);
   return shaped(y, input, plan);
@@ -333,11 +335,10 @@ Tensor full_window(const OptTensor& window, int64_t win_length, int64_t n_fft, d
   return win_length == n_fft ? w : at::constant_pad_nd(w, {left, n_fft - win_length - left});
 }
 
-Tensor prepared_window(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
-                       const at::TensorOptions& options) {
-  const bool ours = options.device().is_cuda() && !(window && window->is_complex()) && kernels_serve(options.device());
-  return ours ? full_window_cuda(window, win_length, n_fft, scale, options)
-              : full_window(window, win_length, n_fft, scale, options);
+Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                       at::ScalarType dtype) {
+  const bool ours = !is_traced(input) && transforms_on_card(input, window, n_fft);
+  return (ours ? full_window_cuda : full_window)(window, win_length, n_fft, scale, input.options().dtype(dtype));
 }
 
 Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& framing, bool onesided) {

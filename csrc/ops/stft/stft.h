@@ -36,13 +36,13 @@ Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& f
 // stand for one frequency, the first and for even n_fft the last, are multiplied by `edge`.
 Tensor analyse_cpu(const Tensor& signal, const Tensor& window, const Framing& framing, double edge);
 
-// On a card: the window as full_window makes it, in the real dtype that `options` say.
+// On a card: the window as full_window makes it, in the real dtype that `options` say, contiguous and aligned.
 Tensor full_window_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
                         const at::TensorOptions& options);
 
-// full_window, by this package's kernels where they serve.
-Tensor prepared_window(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
-                       const at::TensorOptions& options);
+// The window for a transform of `input`, as full_window makes it in the real `dtype`: by this package's kernels where they serve.
+Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                       at::ScalarType dtype);
 
 // `input` on a card in `dtype`, real as real and complex as complex.
 Tensor converted_cuda(const Tensor& input, at::ScalarType dtype);
@@ -52,8 +52,8 @@ bool transforms_on_card(const Tensor& input, const OptTensor& window, int64_t n_
 
 enum class Bins : int8_t { kOneSided, kAll, kZeroAbove };  // the last: as many as all, those above n_fft / 2 are zero
 
-// What analyse_aten does for a signal of any strides on a card, real or complex, in the dtype of the contiguous real window or a
-// half: (B, frames, bins). The window is multiplied by `scale`; `edge` as for analyse_cpu.
+// What analyse_aten does for a signal of any strides on a card, real or complex, in the dtype of the window, which
+// full_window_cuda made, or a half: (B, frames, bins). The window is multiplied by `scale`; `edge` as for analyse_cpu.
 Tensor analyse_cuda(const Tensor& signal, const Tensor& window, const Framing& framing, Bins bins, double scale, double edge);
 
 // What padding did to a signal of `length`, backwards: padded (B, length + 2 * pad), contiguous on a card, to (B, length).

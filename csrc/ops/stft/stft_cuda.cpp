@@ -10,6 +10,8 @@
 namespace blackwell_compat {
 namespace {
 
+constexpr uintptr_t kWindowAlignment = 16;  // bytes that kernels read at a time
+
 ScalarKind kind_of(at::ScalarType dtype) {
   switch (dtype) {
     case at::kFloat:
@@ -55,7 +57,9 @@ bool transforms_on_card(const Tensor& input, const OptTensor& window, int64_t n_
 Tensor full_window_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
                         const at::TensorOptions& options) {
   const bool ready = window && win_length == n_fft && scale == 1 && window->dtype() == options.dtype();
-  if (ready && window->is_contiguous()) return *window;
+  if (ready && window->is_contiguous() && reinterpret_cast<uintptr_t>(window->const_data_ptr()) % kWindowAlignment == 0) {
+    return *window;
+  }
   const c10::DeviceGuard guard(options.device());
   const Tensor full = at::empty({n_fft}, options);
   const auto kind = window ? kind_of(window->scalar_type()) : ScalarKind::kFloat;
