@@ -36,11 +36,6 @@ inline bool wants_grad(std::initializer_list<std::reference_wrapper<const Tensor
   return false;
 }
 
-// Whether a tensor stands for values that are not there yet.
-inline bool is_traced(const Tensor& t) {
-  return t.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::Functionalize}));
-}
-
 inline const Tensor& value_or_undefined(const OptTensor& t) {
   static const Tensor undefined;
   return t ? *t : undefined;

@@ -40,7 +40,8 @@ Tensor analyse_cpu(const Tensor& signal, const Tensor& window, const Framing& fr
 Tensor full_window_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
                         const at::TensorOptions& options);
 
-// The window for a transform of `input`, as full_window makes it in the real `dtype`: by this package's kernels where they serve.
+// The window for a transform of `input`, as full_window makes it in the real `dtype`: on a card by an op of
+// its own.
 Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
                        at::ScalarType dtype);
 
