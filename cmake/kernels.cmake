@@ -1,5 +1,5 @@
 # kernel_sources.cpp: the text of the kernels, which NVRTC compiles for the card that is there.
-set(KERNELS conv1d gemm gemv)
+set(KERNELS conv1d gemm gemv istft spectral stft)
 set(kernel_files "")
 foreach(kernel IN LISTS KERNELS)
   list(APPEND kernel_files ${kernel}.cu)

@@ -11,7 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fakecard
 import pytest
 
-ON_ANY_CARD = ("test_linear_kernel.py", "test_kernel_models.py")  # fake or real
+ON_ANY_CARD = (
+    "test_istft_kernel.py",
+    "test_kernel_models.py",
+    "test_linear_kernel.py",
+    "test_stft_kernel.py",
+)  # fake or real
 
 
 def pytest_addoption(parser):

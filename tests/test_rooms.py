@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 def rooms() -> list[str]:
     names = torch._C._dispatch_get_all_op_names()
     ops = {name.split("::")[1].split(".")[0] for name in names if name.startswith("blackwell_compat::")}
-    for suffix in ("_backward", "_packed", "_pack", "_unpack"):
+    for suffix in ("_backward", "_packed", "_pack", "_unpack", "_window"):
         ops = {op.removesuffix(suffix) for op in ops}
     return sorted({op.removeprefix("compat_").removesuffix("_fp32") for op in ops})
 

@@ -60,3 +60,15 @@ def compare(ours, theirs, arguments, options):
     ):
         assert grad.dtype == got.dtype
         reference.assert_rounded(grad.cpu(), exact, of_magnitude)
+
+
+def captured(call):
+    """A graph of what `call` does, and its result."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        try:
+            result = call()
+        finally:
+            graph.capture_end()
+    return graph, result

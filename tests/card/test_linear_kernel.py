@@ -10,7 +10,7 @@ import opinfo
 import pytest
 import reference
 import torch
-from by_our_kernels import CARD, compare, on_card, only_ours, reset
+from by_our_kernels import CARD, captured, compare, on_card, only_ours, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -200,18 +200,6 @@ def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):
     kept = [file.read_bytes() for file in tmp_path.iterdir()]
     assert any(b"fastest of" in data and torch.cuda.get_device_name().encode() in data for data in kept)
     reference.assert_as_accurate(first, x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
-
-
-def captured(call):
-    """A graph of what `call` does, and its result."""
-    with torch.cuda.stream(torch.cuda.Stream()):
-        graph = torch.cuda.CUDAGraph()
-        graph.capture_begin()
-        try:
-            result = call()
-        finally:
-            graph.capture_end()
-    return graph, result
 
 
 @pytest.mark.usefixtures("chosen")

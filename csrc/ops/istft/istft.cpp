@@ -1,5 +1,8 @@
-// istft_fp32: schema, checks, meta, autograd, autocast, every registration. It computes in istft_cpu.cpp.
+// istft_fp32: schema, checks, meta, autograd, autocast, every registration. It computes in istft_cpu.cpp and
+// istft_cuda.cpp.
 #include "ops/istft/istft.h"
+
+#include "common/own_kernels.h"
 
 namespace blackwell_compat {
 namespace {
@@ -84,8 +87,8 @@ Tensor to_plan(const Tensor& input, const Plan& plan) {
   return x.dim() == 2 ? x.unsqueeze(0) : x;
 }
 
-Tensor window_of(const Tensor& input, const OptTensor& window, const Plan& plan) {
-  return full_window(window, plan.win_length, plan.n_fft, 1, input.options().dtype(plan.dtype));
+Tensor prepared_window_of(const Tensor& input, const OptTensor& window, const Plan& plan) {
+  return prepared_window(input, window, plan.win_length, plan.n_fft, 1, plan.dtype);
 }
 
 Tensor shaped(const Tensor& signal, const Tensor& input, const Plan& plan) {
@@ -120,7 +123,7 @@ void check_envelope(const Tensor& envelope) {
 Tensor composite(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
                  bool normalized, OptBool onesided, OptSymInt length, bool return_complex) {
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, normalized, onesided, length, return_complex);
-  const Tensor w = window_of(input, window, plan);
+  const Tensor w = full_window(window, plan.win_length, n_fft, 1, input.options().dtype(plan.dtype));
   const Tensor envelope = envelope_aten(w, plan.hop, input.sym_size(-1), plan.trim);
   check_envelope(envelope);
   warn_if_short(plan);
@@ -142,9 +145,25 @@ Tensor cpu(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_len
                               return_complex);
   }
   warn_if_short(plan);
-  const Tensor w = window_of(input, window, plan);
+  const Tensor w = prepared_window_of(input, window, plan);
   const Tensor spectrum = to_plan(input, plan).narrow(1, 0, n_fft / 2 + 1);
   return shaped(synthesise_cpu(spectrum, w * plan.scale, plan.hop, plan.trim, 1, w), input, plan);
+}
+
+Tensor cuda(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
+            bool normalized, OptBool onesided, OptSymInt length, bool return_complex) {
+  const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, normalized, onesided, length, return_complex);
+  if (!transforms_on_card(input, window, n_fft)) {
+    return explicit_composite(input, n_fft, hop_length, win_length, window, center, normalized, onesided, std::move(length),
+                              return_complex);
+  }
+  check_envelope_cuda(window, plan.win_length, n_fft, plan.hop, input.size(-1), plan.trim);
+  warn_if_short(plan);
+  const Synthesis synthesis{plan.scale, 1, !return_complex, return_complex, true};
+  const Tensor x = converted_cuda(input.dim() == 2 ? input.unsqueeze(0) : input, at::toComplexType(plan.dtype));
+  const Trim all{plan.trim.start, plan.trim.length + plan.beyond};
+  const Tensor y = synthesise_cuda(x, prepared_window_of(input, window, plan), plan.hop, all, synthesis);
+  return input.dim() == 2 ? y.squeeze(0) : y;
 }
 
 Tensor meta(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
@@ -189,6 +208,24 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& window, c10::SymInt n_fram
   const Tensor spectrum = analyse_cpu(scaled.contiguous(), window * (2 * scale), framing, 0.5).transpose(1, 2);
   return onesided ? spectrum : frames_major(all_bins(spectrum, window.size(0)));
 }
+
+Tensor backward_cuda(const Tensor& grad, const Tensor& window, c10::SymInt n_frames, int64_t hop, int64_t start, double scale,
+                     bool onesided, bool complex_output) {
+  if (!transforms_on_card(grad, window, window.size(0))) {
+    return backward(grad, window, std::move(n_frames), hop, start, scale, onesided, complex_output);
+  }
+  const int64_t n_fft = window.size(0);
+  const Tensor w = full_window_cuda(window, n_fft, n_fft, 1, window.options());
+  const Tensor scaled = divide_by_envelope_cuda(grad, w, hop, n_frames.expect_int(), start);
+  const Framing framing{hop, start, Pad::kConstant, std::move(n_frames)};
+  const Bins bins = complex_output ? Bins::kAll : onesided ? Bins::kOneSided : Bins::kZeroAbove;
+  // A bin that is not at the edges stands for two
+  return analyse_cuda(scaled, w, framing, bins, complex_output ? scale : 2 * scale, 0.5).transpose(1, 2);
+}
+
+const OwnKernel own{"blackwell_compat::istft_fp32", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
+const OwnKernel own_backward{"blackwell_compat::istft_fp32_backward",
+                             c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
 
 Tensor backward_meta(const Tensor& grad, const Tensor& window, c10::SymInt n_frames, int64_t, int64_t, double, bool onesided,
                      bool) {
@@ -236,8 +273,8 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   }
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, normalized, onesided, length, return_complex);
   warn_if_short(plan);
-  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, window_of(input, window, plan), plan, center, normalized,
-                                        return_complex);
+  const Tensor y = IstftFunction::apply(to_plan(input, plan), window, prepared_window_of(input, window, plan), plan, center,
+                                        normalized, return_complex);
   return shaped(y, input, plan);
 }
 
@@ -276,6 +313,10 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
 TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) {
   m.impl("istft_fp32", cpu);
   m.impl("istft_fp32_backward", backward_cpu);
+}
+TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
+  m.impl("istft_fp32", cuda);
+  m.impl("istft_fp32_backward", backward_cuda);
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("istft_fp32", explicit_composite);

@@ -23,4 +23,22 @@ Tensor synthesise_cpu(const Tensor& spectrum, const Tensor& window, int64_t hop,
 // istft's error where the sum is below 1e-11.
 Tensor inverse_envelope_cpu(const Tensor& window, int64_t hop, int64_t n_frames, const Trim& trim);
 
+struct Synthesis {
+  double scale, edge;  // factors of the window, and of the bins as for synthesise_cpu
+  bool one_sided;      // the spectrum; bins above n_fft / 2 are not read
+  bool complex_output;
+  bool divides;  // by the sum of the squared window over the frames
+};
+
+// What synthesise_aten does, for a spectrum of any strides and a window of full_window_cuda on a card.
+Tensor synthesise_cuda(const Tensor& spectrum, const Tensor& window, int64_t hop, const Trim& trim, const Synthesis& synthesis);
+
+// grad (B, length), of any strides and real or complex, divided by that sum: contiguous.
+Tensor divide_by_envelope_cuda(const Tensor& grad, const Tensor& window, int64_t hop, int64_t n_frames, int64_t start);
+
+// Throws istft's error where that sum is below 1e-11 at a sample that `trim` keeps. The window's values are copied to the host
+// once and remembered until it changes; copied they are not while a CUDA graph is captured, which is an error, too.
+void check_envelope_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, int64_t hop, int64_t n_frames,
+                         const Trim& trim);
+
 }  // namespace blackwell_compat

@@ -1,8 +1,10 @@
-// stft_fp32: schema, checks, meta, autograd, autocast, every registration. It computes in stft_cpu.cpp.
+// stft_fp32: schema, checks, meta, autograd, autocast, every registration. It computes in stft_cpu.cpp and
+// stft_cuda.cpp.
 #include "ops/stft/stft.h"
 
 #include <ATen/OpMathType.h>
 
+#include "common/own_kernels.h"
 #include "ops/istft/istft.h"
 
 namespace blackwell_compat {
@@ -13,6 +15,7 @@ using OptInt = std::optional<int64_t>;
 using OptBool = std::optional<bool>;
 using Signature = Tensor(const Tensor&, int64_t, OptInt, OptInt, const OptTensor&, bool, Str, bool, OptBool, OptBool, OptBool);
 using BackwardSignature = Tensor(const Tensor&, const Tensor&, c10::SymInt, int64_t, int64_t, Str, bool, bool);
+using WindowSignature = Tensor(const Tensor&, const OptTensor&, int64_t, int64_t, double, at::ScalarType);
 
 Tensor call(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
             Str pad_mode, bool normalized, OptBool onesided, OptBool return_complex, OptBool align_to_window) {
@@ -162,6 +165,20 @@ Tensor cpu(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_len
   return shaped(analyse_cpu(x, w, plan.framing, 1).transpose(1, 2), input, plan);
 }
 
+Tensor cuda(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
+            Str pad_mode, bool normalized, OptBool onesided, OptBool return_complex, OptBool align_to_window) {
+  const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
+                              return_complex, align_to_window);
+  if (!transforms_on_card(input, window, n_fft)) {
+    return explicit_composite(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
+                              return_complex, align_to_window);
+  }
+  const Tensor w = full_window_cuda(window, plan.win_length, n_fft, plan.scale, input.options().dtype(plan.dtype));
+  const Bins bins = plan.onesided ? Bins::kOneSided : Bins::kAll;
+  const Tensor x = input.dim() == 1 ? input.unsqueeze(0) : input;
+  return shaped(analyse_cuda(x, w, plan.framing, bins, 1, 1).transpose(1, 2), input, plan);
+}
+
 Tensor meta(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
             Str pad_mode, bool normalized, OptBool onesided, OptBool return_complex, OptBool align_to_window) {
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
@@ -223,6 +240,37 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& window, c10::SymInt length
   return unpad(synthesise_cpu(grad, half, hop, {0, length + 2 * pad}, 2, {}), length, framing).contiguous();
 }
 
+Tensor backward_cuda(const Tensor& grad, const Tensor& window, c10::SymInt length, int64_t hop, int64_t pad, Str pad_mode,
+                     bool onesided, bool complex_input) {
+  if (!transforms_on_card(grad, window, window.size(0))) {
+    return backward(grad, window, std::move(length), hop, pad, pad_mode, onesided, complex_input);
+  }
+  const int64_t n_fft = window.size(0);
+  const Tensor w = full_window_cuda(window, n_fft, n_fft, 1, window.options());
+  const Framing framing = framing_of(grad, hop, pad, pad_mode);
+  // The inverse of one side counts each bin but those at the edges twice
+  const Synthesis synthesis{onesided ? 0.5 : 1, onesided ? 2.0 : 1, onesided, complex_input, false};
+  if (framing.mode == Pad::kConstant || pad == 0) return synthesise_cuda(grad, w, hop, {pad, length}, synthesis);
+  return unpad_cuda(synthesise_cuda(grad, w, hop, {0, length + 2 * pad}, synthesis), framing);
+}
+
+Tensor prepare(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+               at::ScalarType dtype) {
+  return full_window(window, win_length, n_fft, scale, input.options().dtype(dtype)).contiguous();
+}
+
+Tensor prepare_cuda(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                    at::ScalarType dtype) {
+  if (!transforms_on_card(input, window, n_fft)) return prepare(input, window, win_length, n_fft, scale, dtype);
+  return full_window_cuda(window, win_length, n_fft, scale, input.options().dtype(dtype));
+}
+
+const OwnKernel own_window{"blackwell_compat::stft_fp32_window",
+                           c10::KernelFunction::makeFromUnboxedRuntimeFunction(&prepare_cuda)};
+const OwnKernel own{"blackwell_compat::stft_fp32", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
+const OwnKernel own_backward{"blackwell_compat::stft_fp32_backward",
+                             c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
+
 Tensor backward_meta(const Tensor& grad, const Tensor& window, c10::SymInt length, int64_t, int64_t, Str, bool,
                      bool complex_input) {
   const auto dtype = complex_input ? grad.scalar_type() : c10::toRealValueType(window.scalar_type());
@@ -271,7 +319,7 @@ Tensor autograd(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt wi
   const Plan plan = make_plan(input, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
                               return_complex, align_to_window);
   const Tensor x = input.to(input.is_complex() ? at::toComplexType(plan.dtype) : plan.dtype);
-  const Tensor prepared = full_window(window, plan.win_length, n_fft, plan.scale, input.options().dtype(plan.dtype));
+  const Tensor prepared = prepared_window(input, window, plan.win_length, n_fft, plan.scale, plan.dtype);
   const Tensor y = StftFunction::apply(x.dim() == 1 ? x.unsqueeze(0) : x, window, prepared, plan, center,
                                        std::string(pad_mode.data(), pad_mode.size()), normalized, align_to_window);
   return shaped(y, input, plan);
@@ -301,6 +349,17 @@ Tensor full_window(const OptTensor& window, int64_t win_length, int64_t n_fft, d
   return win_length == n_fft ? w : at::constant_pad_nd(w, {left, n_fft - win_length - left});
 }
 
+Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                       at::ScalarType dtype) {
+  if (!input.is_cuda()) return full_window(window, win_length, n_fft, scale, input.options().dtype(dtype));
+  const bool ready = window && win_length == n_fft && scale == 1 && window->scalar_type() == dtype;
+  if (ready && window->is_contiguous()) return *window;
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("blackwell_compat::stft_fp32_window", "").typed<WindowSignature>();
+  const at::AutoDispatchBelowADInplaceOrView below;
+  return op.call(input, window, win_length, n_fft, scale, dtype);
+}
+
 Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& framing, bool onesided) {
   const c10::SymInt n_fft = window.sym_size(0), pad = framing.pad;
   Tensor padded = signal;
@@ -321,6 +380,8 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
       "str pad_mode=\"reflect\", bool normalized=False, bool? onesided=None, bool? return_complex=None, "
       "bool? align_to_window=None) -> Tensor",
       {at::Tag::pt2_compliant_tag});
+  m.def("stft_fp32_window(Tensor input, Tensor? window, int win_length, int n_fft, float scale, ScalarType dtype) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
   m.def(
       "stft_fp32_backward(Tensor grad, Tensor window, SymInt length, int hop_length, int pad, str pad_mode, bool onesided, "
       "bool complex_input) -> Tensor",
@@ -330,9 +391,15 @@ TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) {
   m.impl("stft_fp32", cpu);
   m.impl("stft_fp32_backward", backward_cpu);
 }
+TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
+  m.impl("stft_fp32", cuda);
+  m.impl("stft_fp32_backward", backward_cuda);
+  m.impl("stft_fp32_window", prepare_cuda);
+}
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("stft_fp32", explicit_composite);
   m.impl("stft_fp32_backward", backward);
+  m.impl("stft_fp32_window", prepare);
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, Meta, m) {
   m.impl("stft_fp32", meta);

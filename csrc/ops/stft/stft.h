@@ -5,10 +5,9 @@
 #include "common/ceil_div.h"
 #include "common/check.h"
 #include "common/dispatch.h"
+#include "kernels/stft.cuh"
 
 namespace blackwell_compat {
-
-enum class Pad : int8_t { kConstant, kReflect, kReplicate, kCircular };
 
 // Frames that the FFT library gets at once: 512 KiB of samples, less where that would make fewer than four blocks. Of the
 // sizes alone, so that the result does not depend on the number of threads.
@@ -36,6 +35,30 @@ Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& f
 // What analyse_aten does, for a contiguous real signal and window on the CPU and one-sided: (B, frames, bins). The bins that
 // stand for one frequency, the first and for even n_fft the last, are multiplied by `edge`.
 Tensor analyse_cpu(const Tensor& signal, const Tensor& window, const Framing& framing, double edge);
+
+// On a card: the window as full_window makes it, in the real dtype that `options` say, contiguous and aligned.
+Tensor full_window_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                        const at::TensorOptions& options);
+
+// The window for a transform of `input`, as full_window makes it in the real `dtype`: on a card by an op of
+// its own.
+Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
+                       at::ScalarType dtype);
+
+// `input` on a card in `dtype`, real as real and complex as complex.
+Tensor converted_cuda(const Tensor& input, at::ScalarType dtype);
+
+// Whether a card's transforms are computed by this package's kernels: a real window, n_fft not too large.
+bool transforms_on_card(const Tensor& input, const OptTensor& window, int64_t n_fft);
+
+enum class Bins : int8_t { kOneSided, kAll, kZeroAbove };  // the last: as many as all, those above n_fft / 2 are zero
+
+// What analyse_aten does for a signal of any strides on a card, real or complex, in the dtype of the window, which
+// full_window_cuda made, or a half: (B, frames, bins). The window is multiplied by `scale`; `edge` as for analyse_cpu.
+Tensor analyse_cuda(const Tensor& signal, const Tensor& window, const Framing& framing, Bins bins, double scale, double edge);
+
+// What padding did to a signal of `length`, backwards: padded (B, length + 2 * pad), contiguous on a card, to (B, length).
+Tensor unpad_cuda(const Tensor& padded, const Framing& framing);
 
 // The same values in the memory order of torch.stft: the bins of a frame lie side by side.
 inline Tensor frames_major(const Tensor& spectrum) { return spectrum.transpose(-1, -2).contiguous().transpose(-1, -2); }
