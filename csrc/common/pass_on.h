@@ -8,10 +8,16 @@
 
 namespace blackwell_compat {
 
+// Whether an optional tensor is not given; an undefined one is how autograd hands that on.
+inline bool is_absent(const c10::IValue& value) { return value.isNone() || (value.isTensor() && !value.toTensor().defined()); }
+
 // The last `count` values of `stack` give way to what `op` of this package returns for `arguments`, and its defaults for the
 // rest.
 inline void pass_on(torch::jit::Stack* stack, size_t count, const std::string& op, torch::jit::Stack arguments) {
   const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(("blackwell_compat::" + op).c_str(), "");
+  for (c10::IValue& value : arguments) {
+    if (is_absent(value)) value = c10::IValue();
+  }
   const auto& wanted = handle.schema().arguments();
   for (size_t i = arguments.size(); i < wanted.size(); ++i) arguments.push_back(wanted[i].default_value().value());
   handle.callBoxed(&arguments);

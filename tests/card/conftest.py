@@ -91,3 +91,21 @@ def exact_products():
     torch._C._set_cudnn_allow_tf32(False)
     yield
     torch._C._set_cudnn_allow_tf32(before)
+
+
+@pytest.fixture
+def drawn_on_the_cpu(monkeypatch):
+    """Random numbers from the CPU's generator on both sides, which otherwise draw their own."""
+
+    def replace(name):
+        original = getattr(torch, name)
+
+        def draw(*args, device=None, **kwargs):
+            target = device or (args[0].device if name.endswith("_like") else "cpu")
+            given = [a.cpu() if isinstance(a, torch.Tensor) else a for a in args]
+            return original(*given, device="cpu", **kwargs).to(target)
+
+        monkeypatch.setattr(torch, name, draw)
+
+    for name in ("rand", "randn", "rand_like", "randn_like"):
+        replace(name)

@@ -9,24 +9,6 @@ pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("fallback", "drawn_on_the_cpu")
 
 
-@pytest.fixture
-def drawn_on_the_cpu(monkeypatch):
-    """Random numbers from the CPU's generator on both sides, which otherwise draw their own."""
-
-    def replace(name):
-        original = getattr(torch, name)
-
-        def draw(*args, device=None, **kwargs):
-            target = device or (args[0].device if name.endswith("_like") else "cpu")
-            given = [a.cpu() if isinstance(a, torch.Tensor) else a for a in args]
-            return original(*given, device="cpu", **kwargs).to(target)
-
-        monkeypatch.setattr(torch, name, draw)
-
-    for name in ("rand", "randn", "rand_like", "randn_like"):
-        replace(name)
-
-
 @pytest.mark.parametrize("make", PACKAGES, ids=lambda make: make.__name__)
 def test_equals_the_cpu(make, enter, tmp_path):
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import reference
 import torch
 from by_our_kernels import on_card, only_ours, reset
 
-pytestmark = pytest.mark.usefixtures("chosen")
+pytestmark = pytest.mark.usefixtures("chosen", "exact_products")
 F = torch.nn.functional
 PRODUCTS = {
     "mm": (torch.mm, [(20, 30), (30, 24)]),
@@ -18,6 +18,13 @@ PRODUCTS = {
     "baddbmm": (torch.baddbmm, [(20, 24), (3, 20, 30), (3, 30, 24)]),
     "linear": (F.linear, [(2, 20, 32), (24, 32), (24,)]),
     "matmul": (torch.matmul, [(2, 3, 20, 16), (2, 1, 16, 20)]),
+    "conv1d": (lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=3, dilation=2), [(2, 24, 40), (20, 24, 5), (20,)]),
+    "conv1d of groups": (lambda x, w: F.conv1d(x, w, padding="same", groups=4), [(2, 64, 40), (72, 16, 3)]),
+    "conv1d of one sample": (lambda x, w: F.conv1d(x, w), [(24, 40), (20, 24, 5)]),
+    "conv_transpose1d": (
+        lambda x, w, b: F.conv_transpose1d(x, w, b, stride=3, padding=2, output_padding=1),
+        [(2, 24, 20), (24, 20, 7), (20,)],
+    ),
     "einsum": (lambda a, b: torch.einsum("bhqd,bhkd->bhqk", a, b), [(2, 3, 20, 16), (2, 3, 24, 16)]),
 }
 
@@ -52,6 +59,36 @@ def test_products(name, dtype):
         reference.assert_as_accurate(grad.cpu(), its_peer, its_exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_transforms(dtype):
+    x, window = reference.values(2, 400, dtype=dtype).requires_grad_(), torch.hann_window(16, dtype=dtype)
+
+    def there_and_back(x, window):
+        spectrum = torch.stft(x, 16, 4, window=window, center=False, return_complex=True)
+        return spectrum, torch.istft(spectrum, 16, 4, window=window, center=True)
+
+    card_x, card_window = on_card(x, window)
+    reset()
+    bc.reset_fallbacks()
+    got = there_and_back(card_x, card_window)
+    seed = reference.values(*got[1].shape, dtype=dtype)
+    (grad,) = torch.autograd.grad(got[1], card_x, seed.to(card_x.device))
+    launched = only_ours()
+    assert not fakecard.here() or {name.split("_")[1] for name in launched} >= {"stft", "istft"}
+    assert not any("fft" in op or "stft" in op for op in fell_back())
+    want = there_and_back(x, window)
+    for ours, theirs in zip(got, want, strict=True):
+        assert ours.stride() == theirs.stride()
+        torch.testing.assert_close(ours.detach().cpu(), theirs.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grad.cpu(), torch.autograd.grad(want[1], x, seed)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_an_stft_that_pads(our_kernels):
+    x = reference.values(2, 400)
+    got = torch.stft(*on_card(x), 16, 4, window=torch.hann_window(16).to("cuda"), return_complex=True)
+    torch.testing.assert_close(got.cpu(), torch.stft(x, 16, 4, window=torch.hann_window(16), return_complex=True))
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -61,8 +98,10 @@ def test_products(name, dtype):
         lambda c, a, b: torch.mm(a, b, out=c.clone()),
         lambda c, a, b: torch.mm(a.int(), b.int()),
         lambda c, a, b: torch.mm(a.to(torch.complex64), b.to(torch.complex64)),
+        lambda c, a, b: F.conv2d(a[None, None], b[None, None, :3, :3]),
+        lambda c, a, b: torch.stft(a.to(torch.complex64), 8, 4, return_complex=True, onesided=False),
     ],
-    ids=["beta", "alpha", "without addend", "out", "integers", "complex"],
+    ids=["beta", "alpha", "without addend", "out", "integers", "complex", "images", "complex signals"],
 )
 def test_what_ours_cannot_do_falls_back(call):
     arguments = [reference.values(20, 24), reference.values(20, 30), reference.values(30, 24)]

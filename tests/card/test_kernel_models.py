@@ -6,7 +6,8 @@ import blackwell_compat as bc
 import fakecard
 import pytest
 import torch
-from on_card import CARD
+from on_card import CARD, tensors
+from package_models import kokoro, piper
 from test_fallback_models import MODELS, gpt2, llama, outputs
 
 transformers = pytest.importorskip("transformers")
@@ -33,7 +34,7 @@ def assert_equal_to_cpu(model, inputs, dtype=torch.float32, tolerance=1e-5):
         launched = fakecard.counters()["launched"]
         assert all(name.startswith("compat_") for name in launched), launched
         assert bool(launched) == any(line.provider == "ours (kernel)" for line in report.modules)
-        has_convolutions = any("Conv" in line.cls and line.patched for line in report.modules)
+        has_convolutions = any(line.cls in ("Conv1d", "ConvTranspose1d") and line.patched for line in report.modules)
         assert has_convolutions == any(name.startswith("compat_conv1d") for name in launched)
     for name, value in want.items():
         assert got[name].device.type == CARD
@@ -45,6 +46,33 @@ def assert_equal_to_cpu(model, inputs, dtype=torch.float32, tolerance=1e-5):
 def test_equals_the_cpu(make):
     torch.manual_seed(0)
     assert_equal_to_cpu(*make())
+
+
+@pytest.mark.parametrize("make", [kokoro, piper], ids=lambda make: make.__name__)
+def test_speech_packages(make, enter, drawn_on_the_cpu, tmp_path):
+    """Convolutions and transforms, also those that the model calls as functions, by our kernels."""
+    torch.manual_seed(0)
+    model, run = make(enter, tmp_path)
+    model.eval()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        want = tensors(run("cpu"))
+        bc.patch_model(model.to(CARD), "kernel")
+        if fakecard.here():
+            fakecard.reset()
+        bc.reset_fallbacks()
+        torch.manual_seed(1)
+        got = tensors(run(CARD))
+    fell_back = {line.op for line in bc.fallbacks().lines}
+    assert not {op for op in fell_back if any(word in op for word in ("conv", "stft", "fft", "compat_", "mm"))}
+    if fakecard.here():
+        launched = fakecard.counters()["launched"]
+        assert all(name.startswith("compat_") for name in launched), launched
+        kinds = {name.split("_")[1] for name in launched}
+        assert kinds >= ({"conv1d", "stft", "istft", "gemm"} if make is kokoro else {"conv1d"})
+    for on_card, on_cpu in zip(got, want, strict=True):
+        difference = (on_card.cpu().double() - on_cpu.double()).abs().max()
+        assert difference <= 1e-5 * on_cpu.abs().max(), difference
 
 
 @pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)

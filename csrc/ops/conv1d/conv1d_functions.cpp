@@ -12,7 +12,7 @@ using torch::jit::Stack;
 bool fits(const IValue& input, const IValue& weight, const IValue& other) {
   const auto dtype = input.toTensor().scalar_type();
   return weight.toTensor().dim() == 3 && input.toTensor().dim() == 3 && gemm_takes(dtype) &&
-         weight.toTensor().scalar_type() == dtype && (other.isNone() || other.toTensor().scalar_type() == dtype);
+         weight.toTensor().scalar_type() == dtype && (is_absent(other) || other.toTensor().scalar_type() == dtype);
 }
 
 // (input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)

@@ -9,7 +9,7 @@ bool is_wide(at::ScalarType dtype) { return c10::elementSize(c10::toRealValueTyp
 
 bool istft(torch::jit::Stack* stack) {
   const auto given = torch::jit::last(*stack, 10);
-  const bool windowed = !given[4].isNone();
+  const bool windowed = !is_absent(given[4]);
   if (!is_wide(given[0].toTensor().scalar_type()) || (windowed && !is_wide(given[4].toTensor().scalar_type()))) return false;
   pass_on(stack, 10, "istft_fp32", given.vec());
   return true;

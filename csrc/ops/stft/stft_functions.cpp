@@ -10,7 +10,7 @@ using torch::jit::Stack;
 
 // In float32 and float64 both compute alike.
 bool is_wide(const IValue& value) {
-  return value.isNone() || value.toTensor().scalar_type() == at::kFloat || value.toTensor().scalar_type() == at::kDouble;
+  return is_absent(value) || value.toTensor().scalar_type() == at::kFloat || value.toTensor().scalar_type() == at::kDouble;
 }
 
 // (self, n_fft, hop_length, win_length, window, [center, pad_mode,] normalized, onesided, return_complex, [align_to_window])
