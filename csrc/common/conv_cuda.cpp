@@ -10,6 +10,7 @@
 
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
+#include "common/kernel_dtype.h"
 #include "kernels/conv1d.cuh"
 #include "runtime/device_info.h"
 #include "runtime/kernels.h"

@@ -176,17 +176,4 @@ Tensor FftLaunch::workspace(int64_t blocks, c10::Device device) const {
 
 int64_t parts_to_fill(c10::Device device) { return 2 * runtime::device_info(device).multiprocessors; }
 
-std::string kernel_suffix(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "f32";
-    case at::kHalf:
-      return "f16";
-    case at::kBFloat16:
-      return "bf16";
-    default:
-      return "f64";
-  }
-}
-
 }  // namespace blackwell_compat

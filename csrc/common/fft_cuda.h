@@ -2,8 +2,6 @@
 #pragma once
 #include <ATen/ATen.h>
 
-#include <string>
-
 #include "kernels/fft.cuh"
 
 namespace blackwell_compat {
@@ -28,8 +26,5 @@ FftLaunch fft_launch(int64_t n_fft, bool real, at::ScalarType dtype, c10::Device
 
 // How many parts make every multiprocessor busy.
 int64_t parts_to_fill(c10::Device device);
-
-// "f32" and the like.
-std::string kernel_suffix(at::ScalarType dtype);
 
 }  // namespace blackwell_compat

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "common/ceil_div.h"
+#include "common/kernel_dtype.h"
 #include "kernels/gemm.cuh"
 #include "kernels/gemv.cuh"
 #include "runtime/autotune.h"
@@ -216,21 +217,6 @@ void multiply(const Operand& a, const Operand& b, const Tensor& addend, Activati
 }
 
 }  // namespace
-
-const char* kernel_dtype(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "f32";
-    case at::kHalf:
-      return "f16";
-    case at::kBFloat16:
-      return "bf16";
-    case at::kDouble:
-      return "f64";
-    default:
-      return nullptr;
-  }
-}
 
 bool gemm_takes(at::ScalarType dtype) { return kernel_dtype(dtype) != nullptr; }
 

@@ -2,6 +2,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "common/fft_cuda.h"
+#include "common/kernel_dtype.h"
 #include "kernels/istft.cuh"
 #include "kernels/spectral.cuh"
 #include "ops/istft/istft.h"
@@ -46,7 +47,7 @@ Tensor synthesise_cuda(const Tensor& spectrum, const Tensor& window, int64_t hop
   const int64_t blocks = launch.resident_blocks(p.stretches, device);
   const Tensor workspace = launch.workspace(blocks, device);
   p.workspace = launch.large ? workspace.mutable_data_ptr() : nullptr;
-  const std::string name = (launch.large ? "compat_istft_large_" : "compat_istft_") + kernel_suffix(arithmetic);
+  const std::string name = std::string(launch.large ? "compat_istft_large_" : "compat_istft_") + kernel_dtype(arithmetic);
   runtime::launch(name, device, {blocks, kFftThreads, launch.shared_bytes()}, &p);
   return out;
 }
@@ -59,7 +60,7 @@ Tensor divide_by_envelope_cuda(const Tensor& grad, const Tensor& window, int64_t
   p.from = grad.const_data_ptr(), p.window = window.const_data_ptr(), p.to = out.mutable_data_ptr();
   p.row_stride = grad.stride(0), p.stride = grad.stride(1), p.rows = grad.size(0), p.length = grad.size(1);
   p.start = start, p.hop = hop, p.n_frames = n_frames, p.n_fft = window.size(0), p.parts = grad.is_complex() ? 2 : 1;
-  const std::string name = "compat_spectral_divide_" + kernel_suffix(window.scalar_type());
+  const std::string name = std::string("compat_spectral_divide_") + kernel_dtype(window.scalar_type());
   runtime::launch(name, grad.device(), {ceil_div(out.numel() * p.parts, kSpectralThreads), kSpectralThreads, 0}, &p);
   return out;
 }

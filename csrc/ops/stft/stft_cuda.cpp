@@ -2,6 +2,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "common/fft_cuda.h"
+#include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
 #include "kernels/spectral.cuh"
 #include "ops/stft/stft.h"
@@ -44,7 +45,7 @@ void fill(const void* from, ScalarKind kind, int64_t width, int64_t stride, doub
   FillParams p{};
   p.from = from, p.kind = kind, p.stride = stride, p.width = width, p.left = (size - width) / 2;
   p.to = to, p.size = size, p.scale = scale;
-  const std::string name = "compat_spectral_fill_" + kernel_suffix(dtype);
+  const std::string name = std::string("compat_spectral_fill_") + kernel_dtype(dtype);
   runtime::launch(name, device, {ceil_div(size, kSpectralThreads), kSpectralThreads, 0}, &p);
 }
 
@@ -104,7 +105,7 @@ Tensor analyse_cuda(const Tensor& signal, const Tensor& window, const Framing& f
   const int64_t blocks = launch.resident_blocks(ceil_div(frames, p.fft.frames), signal.device());
   const Tensor workspace = launch.workspace(blocks, signal.device());
   p.workspace = launch.large ? workspace.mutable_data_ptr() : nullptr;
-  const std::string name = (launch.large ? "compat_stft_large_" : "compat_stft_") + kernel_suffix(dtype);
+  const std::string name = std::string(launch.large ? "compat_stft_large_" : "compat_stft_") + kernel_dtype(dtype);
   runtime::launch(name, signal.device(), {blocks, kFftThreads, launch.shared_bytes()}, &p);
   return out;
 }
@@ -117,7 +118,7 @@ Tensor unpad_cuda(const Tensor& padded, const Framing& framing) {
   if (out.numel() == 0) return out;
   p.from = padded.const_data_ptr(), p.to = out.mutable_data_ptr();
   p.parts = padded.is_complex() ? 2 : 1, p.mode = framing.mode;
-  const std::string name = "compat_spectral_unpad_" + kernel_suffix(c10::toRealValueType(padded.scalar_type()));
+  const std::string name = std::string("compat_spectral_unpad_") + kernel_dtype(c10::toRealValueType(padded.scalar_type()));
   runtime::launch(name, padded.device(), {ceil_div(out.numel() * p.parts, kSpectralThreads), kSpectralThreads, 0}, &p);
   return out;
 }
