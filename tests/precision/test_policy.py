@@ -61,7 +61,8 @@ def test_default_islands(speech):
     found = islands.find(speech, BF16)
     assert list(found) == ["to_mel", "voice", "text_tokenizer", "conv_post", "pitch"]
     assert found["voice"].startswith("a speaker encoder")
-    assert found["pitch"] == islands.LAST_STAGE
+    assert found["conv_post"] == islands.LAST_STAGE
+    assert found["pitch"] == islands.ONE_VALUE
     assert islands.find(speech, bc.Policy(default_islands=False)) == {}
 
 

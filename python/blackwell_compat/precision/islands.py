@@ -31,6 +31,7 @@ DEFAULTS = {
     ("voice", "encoder"): "a speaker encoder: it compares angles of vectors",
 }
 LAST_STAGE = "the last stage of a vocoder: its rounding is heard"
+ONE_VALUE = "one value a step, as a waveform or a pitch"
 CONVOLUTIONS = (nn.Conv1d, nn.ConvTranspose1d)
 FLOAT32 = autocast("fp32")
 _calls = threading.local()  # .stack: of the calls in progress the module, its block, and the dtype that came in
@@ -38,12 +39,6 @@ _calls = threading.local()  # .stack: of the calls in progress the module, its b
 
 def words(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in WORDS.findall(name))
-
-
-def is_last_stage(name: str, module: nn.Module) -> bool:
-    if name.rpartition(".")[2] == "conv_post":
-        return True
-    return isinstance(module, CONVOLUTIONS) and module.out_channels == 1 and module.kernel_size[0] > 1
 
 
 def reason_for(name: str, module: nn.Module, policy: Policy) -> str | None:
@@ -55,8 +50,10 @@ def reason_for(name: str, module: nn.Module, policy: Policy) -> str | None:
             return f"asked for: {island if isinstance(island, str) else island.pattern!r}"
     if not policy.default_islands or not name:
         return None
-    if is_last_stage(name, module):
+    if name.rpartition(".")[2] == "conv_post":
         return LAST_STAGE
+    if isinstance(module, CONVOLUTIONS) and module.out_channels == 1 and module.kernel_size[0] > 1:
+        return ONE_VALUE
     spoken = words(name.rpartition(".")[2]), words(user_class(module).__name__)
     for last, reason in DEFAULTS.items():
         if any(said[-len(last) :] == last for said in spoken):
@@ -158,7 +155,7 @@ def install(model: nn.Module, policy: Policy) -> dict[str, str]:
     for name, island in islands.items():
         for module in island.modules():
             module.register_forward_pre_hook(EnterIsland(), prepend=True, with_kwargs=True)
-            module.register_forward_hook(Leave(wide=found[name] == LAST_STAGE), always_call=True)
+            module.register_forward_hook(Leave(wide=found[name] in (LAST_STAGE, ONE_VALUE)), always_call=True)
     return found
 
 
