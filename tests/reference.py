@@ -8,33 +8,8 @@ from typing import Any
 import torch
 
 # n_fft with every radix of our transform and orders of them, sizes left to the FFT library (17, 34, 10240), odd ones
-TRANSFORM_SIZES = [
-    2,
-    3,
-    4,
-    8,
-    12,
-    15,
-    16,
-    17,
-    20,
-    22,
-    26,
-    34,
-    48,
-    49,
-    64,
-    100,
-    128,
-    143,
-    256,
-    400,
-    507,
-    512,
-    1024,
-    1540,
-]
-TRANSFORM_SIZES += [1920, 2048, 4096, 10240]
+TRANSFORM_SIZES = [2, 3, 4, 8, 12, 15, 16, 17, 20, 22, 26, 34, 48, 49, 64, 100, 128, 143, 256, 400, 507, 512]
+TRANSFORM_SIZES += [1024, 1540, 1920, 2048, 4096, 10240]
 
 
 def values(*size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
