@@ -89,7 +89,6 @@ def test_another_size_is_said(model):
 
 
 def test_the_plot_is_a_picture(model, tmp_path):
-    pytest.importorskip("matplotlib")
     bc.precision_report(model, x()).plot(tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no module differs from float32"):
