@@ -4,7 +4,7 @@ import emulator
 import pytest
 import reference
 import torch
-from test_stft import ARCHITECTURES, LARGEST, complex_values
+from test_analysis import ARCHITECTURES, LARGEST, complex_values
 from transforms import Istft, divide
 
 
