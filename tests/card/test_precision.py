@@ -10,6 +10,7 @@ from test_fallback_models import gpt2
 pytestmark = pytest.mark.usefixtures("fallback")
 HANN = torch.hann_window(16).bfloat16().float()
 BF16 = bc.Policy("bf16", anyway=True)
+RAISES = tuple(map(int, torch.__version__.split(".")[:2])) <= (2, 10)  # 2.15 transforms bfloat16 on a card
 SPECTRA = {
     "stft": lambda x: torch.stft(x, 16, 4, window=HANN.to(x.device, x.dtype), return_complex=True),
     "rfft": torch.fft.rfft,
@@ -20,7 +21,7 @@ SPECTRA = {
 @pytest.mark.parametrize("name", SPECTRA)
 def test_spectra_in_bfloat16(name):
     x = values(400).bfloat16().to(CARD)
-    if name != "stft":  # whose inner transform the fallback does in float32, unlike a kernel for the card
+    if name != "stft" and RAISES:  # stft's inner transform the fallback does in float32, unlike a kernel for the card
         with torch.autocast("cuda", torch.bfloat16), pytest.raises(RuntimeError, match="BFloat16"):
             SPECTRA[name](x)
     with bc.autocast(BF16):

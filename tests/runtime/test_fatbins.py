@@ -13,10 +13,11 @@ from blackwell_compat import _C, compilers
 
 ROOT = Path(__file__).parents[2]
 CUDA_13_0, DRIVER = 13000, 13020
+KERNELS = sorted(file.stem for file in (ROOT / "csrc" / "kernels").glob("*.cu"))
 PROJECT = f"""
 cmake_minimum_required(VERSION 3.25)
 project(fatbins LANGUAGES CXX)
-set(KERNELS gemm gemv)
+set(KERNELS {" ".join(KERNELS)})
 include("{ROOT}/cmake/fatbins.cmake")
 add_library(images OBJECT "${{KERNEL_IMAGES}}")
 target_include_directories(images PRIVATE "{ROOT}/csrc")
@@ -113,7 +114,7 @@ def test_nvcc_takes_the_kernels(tmp_path):
     subprocess.run([shutil.which("cmake"), "--build", tmp_path / "build", "--parallel", "2"], check=True)
     (made,) = (tmp_path / "build").glob("CMakeFiles/images.dir/**/kernel_images.cpp.o")
     held = made.read_bytes()
-    for name in ("gemm", "gemv"):
+    for name in KERNELS:
         fatbin = (tmp_path / "build" / f"{name}.fatbin").read_bytes()
         assert fatbin in held
         assert struct.unpack_from("<I", fatbin) == (0xBA55ED50,)
