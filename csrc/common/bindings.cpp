@@ -3,7 +3,6 @@
 
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
-#include <torch/csrc/Dtype.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "common/conv_cuda.h"
@@ -21,7 +20,7 @@ using KernelsOf = std::vector<std::string>(at::ScalarType dtype, int capability)
 
 template <KernelsOf kernels>
 std::vector<std::string> kernels_for(const py::object& dtype, int capability) {
-  const auto type = reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
+  const auto type = runtime::dtype_of(dtype);
   return gemm_takes(type) ? kernels(type, capability) : std::vector<std::string>();
 }
 

@@ -16,6 +16,9 @@ struct ConvShape {
   bool transposed;
 };
 
+// (N, C, L) of (C, L); an undefined tensor stays that.
+inline at::Tensor batched(const at::Tensor& t) { return t.defined() && t.dim() == 2 ? t.unsqueeze(0) : t; }
+
 // out = act(conv(pre(input), weight) + bias) + residual. input (N, C_in, L_in) and residual of any strides, `out` (N, C_out,
 // L_out) dense in either layout; bias and residual may be undefined. weight (C_out, C_in / groups, K), transposed (C_in, C_out /
 // groups, K). dtypes are those that gemm_takes. Sums are float32's (float64's); those of float32 take TF32 where PyTorch may

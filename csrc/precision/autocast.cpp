@@ -9,6 +9,8 @@
 #include <memory>
 #include <vector>
 
+#include "fallback/values.h"
+
 namespace blackwell_compat::precision {
 namespace {
 
@@ -32,31 +34,13 @@ void set(size_t place, bool enabled, at::ScalarType dtype) {
   at::autocast::set_autocast_dtype(device, dtype);
 }
 
-template <typename Function>
-void replace(IValue& value, const Function& cast) {
-  if (value.isTensor()) {
-    if (value.toTensor().defined()) value = cast(value.toTensor());
-  } else if (value.isTensorList()) {
-    c10::List<Tensor> changed;
-    for (const Tensor& tensor : value.toTensorVector()) changed.push_back(cast(tensor));
-    value = std::move(changed);
-  } else if (value.isOptionalTensorList()) {
-    c10::List<std::optional<Tensor>> changed;
-    for (const std::optional<Tensor>& tensor : value.toOptionalTensorVector()) {
-      changed.push_back(tensor && tensor->defined() ? std::optional<Tensor>(cast(*tensor)) : tensor);
-    }
-    value = std::move(changed);
-  }
-}
-
 // float32 where one of them is that, or where they differ; float64 does not count
 at::ScalarType widest(at::ArrayRef<IValue> values, c10::DeviceType device) {
   const auto low = at::autocast::get_autocast_dtype(device);
   auto dtype = low;
-  for (IValue value : values) {
-    replace(value, [&](const Tensor& tensor) {
+  for (const IValue& value : values) {
+    fallback::each_tensor(value, [&](const Tensor& tensor) {
       if (at::autocast::is_eligible(tensor, device) && tensor.scalar_type() != low) dtype = at::kFloat;
-      return tensor;
     });
   }
   return dtype;
@@ -89,7 +73,7 @@ class CastKernel : public c10::OperatorKernel {
                        : cast_ == Cast::kLow ? at::autocast::get_autocast_dtype(device_)
                                              : widest(given, device_);
     for (size_t i = stack->size() - arguments_; i < stack->size(); ++i) {
-      replace((*stack)[i], [&](const Tensor& tensor) { return casted(dtype, tensor, device_); });
+      fallback::replace_tensors((*stack)[i], [&](const Tensor& tensor) { return casted(dtype, tensor, device_); });
     }
     op.callBoxed(stack);
   }

@@ -2,16 +2,15 @@
 #include "precision/bindings.h"
 
 #include <pybind11/stl.h>
-#include <torch/csrc/Dtype.h>
 
 #include "precision/autocast.h"
+#include "runtime/bindings.h"
 
 namespace blackwell_compat::precision {
 namespace {
 
 namespace py = pybind11;
-
-at::ScalarType dtype_of(const py::object& dtype) { return reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type; }
+using runtime::dtype_of;
 
 const char* name_of(Cast cast) {
   switch (cast) {

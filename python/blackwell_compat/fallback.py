@@ -6,9 +6,7 @@ the card: what an op reads comes to the host, what it writes goes back.
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ import torch
 
 from blackwell_compat import _C, bypasses, kernels
 from blackwell_compat.lazy import set_lazy_upload
+from blackwell_compat.printed import as_text
 
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
@@ -95,13 +94,7 @@ class FallbackReport:
         return table
 
     def __str__(self) -> str:
-        try:
-            from rich.console import Console
-        except ImportError:
-            return "\n".join([*("  ".join(row) for row in self.rows()), self.advice]).rstrip()
-        out = io.StringIO()
-        Console(file=out, width=max(100, shutil.get_terminal_size((120, 24)).columns)).print(self)
-        return out.getvalue().rstrip()
+        return as_text(self, "\n".join([*("  ".join(row) for row in self.rows()), self.advice]).rstrip())
 
 
 def lacks_kernels(device: int) -> bool:

@@ -83,7 +83,7 @@ def test_transforms(dtype):
     torch.testing.assert_close(grad.cpu(), torch.autograd.grad(want[1], x, seed)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_an_stft_that_pads(our_kernels):
+def test_an_stft_that_pads():
     x = reference.values(2, 400)
     got = torch.stft(*on_card(x), 16, 4, window=torch.hann_window(16).to("cuda"), return_complex=True)
     torch.testing.assert_close(got.cpu(), torch.stft(x, 16, 4, window=torch.hann_window(16), return_complex=True))
@@ -128,7 +128,7 @@ def test_errors_are_pytorchs(call):
     assert str(on_the_card.value).splitlines()[0] == str(on_cpu.value).splitlines()[0]
 
 
-def test_what_the_cpu_wrote_is_seen(monkeypatch):
+def test_what_the_cpu_wrote_is_seen():
     """Results of the fallback that are not uploaded yet go to the card before a kernel reads them."""
     x = on_card(reference.values(20, 30))[0]
     bc.set_lazy_upload(True)

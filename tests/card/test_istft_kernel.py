@@ -9,17 +9,12 @@ import torch
 from by_our_kernels import captured, on_card, only_ours, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transform_cases import WORKLOADS, compare, complex_values, there
 
 pytestmark = [
     pytest.mark.usefixtures("our_kernels"),
     pytest.mark.filterwarnings("ignore:.*The length of signal is shorter"),
 ]
-
-WORKLOADS = [(16, 4, 16), (20, 5, 20), (400, 160, 400), (512, 160, 400), (1024, 256, 1024), (1920, 480, 1920)]
-
-
-def complex_values(*size, dtype=torch.float32):
-    return torch.complex(reference.values(*size, dtype=dtype), reference.values(*size, dtype=dtype, seed=1))
 
 
 def window_of(n, dtype=torch.float32):
@@ -30,24 +25,12 @@ def frames_major(x):
     return x.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
-def there(x):
-    return None if x is None else on_card(x)[0]
-
-
 def check(x, n_fft, hop_length=None, win_length=None, window=None, **options):
     """Forward, and backward where `x` wants a gradient, against torch on the CPU and in float64."""
     leaves = [t.requires_grad_(x.requires_grad) for t in (there(x), x.detach(), reference.widened(x.detach()))]
     windows = (there(window), window, reference.widened(window))
-    got, peer, want = (
-        f(leaf, n_fft, hop_length, win_length, w, **options)
-        for f, leaf, w in zip((bc.istft_fp32, torch.istft, torch.istft), leaves, windows, strict=True)
-    )
-    reference.assert_as_accurate(got.detach().cpu(), peer.detach(), want.detach())
-    if x.requires_grad:
-        seed = (complex_values if got.is_complex() else reference.values)(*got.shape, dtype=torch.float64)
-        grads = [torch.autograd.grad(y, leaf, seed.to(y.dtype).to(y.device))[0]
-                 for y, leaf in zip((got, peer, want), leaves, strict=True)]  # fmt: skip
-        reference.assert_as_accurate(grads[0].cpu(), *grads[1:])
+    functions = (bc.istft_fp32, torch.istft, torch.istft)
+    got, _ = compare(functions, leaves, windows, (n_fft, hop_length, win_length), options)
     return got
 
 

@@ -9,19 +9,11 @@ import torch
 from by_our_kernels import CARD, captured, on_card, only_ours, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transform_cases import WORKLOADS, compare, complex_values, there
 
 pytestmark = pytest.mark.usefixtures("our_kernels")
 
 PADS = ["reflect", "constant", "replicate", "circular"]
-WORKLOADS = [(16, 4, 16), (20, 5, 20), (400, 160, 400), (512, 160, 400), (1024, 256, 1024), (1920, 480, 1920)]
-
-
-def complex_values(*size, dtype=torch.float32):
-    return torch.complex(reference.values(*size, dtype=dtype), reference.values(*size, dtype=dtype, seed=1))
-
-
-def there(x):
-    return None if x is None else on_card(x)[0]
 
 
 def check(x, n_fft, hop_length=None, win_length=None, window=None, **options):
@@ -33,17 +25,9 @@ def check(x, n_fft, hop_length=None, win_length=None, window=None, **options):
     peer_window = window.float() if window is not None and window.dtype.itemsize == 2 else window
     leaves = [t.requires_grad_(x.requires_grad) for t in (there(x), peer_x, wide)]
     windows = (there(window), peer_window, reference.widened(window))
-    got, peer, want = (
-        f(leaf, n_fft, hop_length, win_length, w, **options)
-        for f, leaf, w in zip((bc.stft_fp32, torch.stft, torch.stft), leaves, windows, strict=True)
-    )
-    reference.assert_as_accurate(got.detach().cpu(), peer.detach(), want.detach())
+    functions = (bc.stft_fp32, torch.stft, torch.stft)
+    got, peer = compare(functions, leaves, windows, (n_fft, hop_length, win_length), options)
     assert got.stride() == peer.stride()
-    if x.requires_grad:
-        seed = (complex_values if got.is_complex() else reference.values)(*got.shape, dtype=wide.real.dtype)
-        grads = [torch.autograd.grad(y, leaf, seed.to(y.dtype).to(y.device))[0]
-                 for y, leaf in zip((got, peer, want), leaves, strict=True)]  # fmt: skip
-        reference.assert_as_accurate(grads[0].cpu(), *grads[1:])
     return got
 
 

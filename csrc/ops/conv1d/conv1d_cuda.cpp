@@ -6,8 +6,6 @@
 namespace blackwell_compat {
 namespace {
 
-Tensor batched(const Tensor& t) { return t.defined() && t.dim() == 2 ? t.unsqueeze(0) : t; }
-
 ConvShape shape_of(const Conv1dOptions& options, bool transposed) {
   return {options.stride, options.padding, options.dilation, options.groups, transposed};
 }

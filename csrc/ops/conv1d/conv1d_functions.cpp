@@ -19,11 +19,11 @@ bool fits(const IValue& input, const IValue& weight, const IValue& other) {
 bool convolution(Stack* stack) {
   const auto given = torch::jit::last(*stack, 9);
   if (!fits(given[0], given[1], given[2])) return false;
+  static const auto plain = own_op("compat_conv1d"), transposed = own_op("compat_conv_transpose1d");
   if (given[6].toBool()) {
-    pass_on(stack, 9, "compat_conv_transpose1d",
-            {given[0], given[1], given[2], given[3], given[4], given[7], given[8], given[5]});
+    pass_on(stack, 9, transposed, {given[0], given[1], given[2], given[3], given[4], given[7], given[8], given[5]});
   } else {
-    pass_on(stack, 9, "compat_conv1d", {given[0], given[1], given[2], given[3], given[4], given[5], given[8]});
+    pass_on(stack, 9, plain, {given[0], given[1], given[2], given[3], given[4], given[5], given[8]});
   }
   return true;
 }
@@ -32,12 +32,11 @@ bool convolution(Stack* stack) {
 bool convolution_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 11);
   if (!fits(given[1], given[2], given[0])) return false;
+  static const auto plain = own_op("compat_conv1d_backward"), transposed = own_op("compat_conv_transpose1d_backward");
   if (given[7].toBool()) {
-    pass_on(stack, 11, "compat_conv_transpose1d_backward",
-            {given[0], given[1], given[2], given[4], given[5], given[8], given[9], given[6], given[10]});
+    pass_on(stack, 11, transposed, {given[0], given[1], given[2], given[4], given[5], given[8], given[9], given[6], given[10]});
   } else {
-    pass_on(stack, 11, "compat_conv1d_backward",
-            {given[0], given[1], given[2], given[4], given[5], given[6], given[9], given[10]});
+    pass_on(stack, 11, plain, {given[0], given[1], given[2], given[4], given[5], given[6], given[9], given[10]});
   }
   return true;
 }

@@ -11,7 +11,8 @@ bool istft(torch::jit::Stack* stack) {
   const auto given = torch::jit::last(*stack, 10);
   const bool windowed = !is_absent(given[4]);
   if (!is_wide(given[0].toTensor().scalar_type()) || (windowed && !is_wide(given[4].toTensor().scalar_type()))) return false;
-  pass_on(stack, 10, "istft_fp32", given.vec());
+  static const auto op = own_op("istft_fp32");
+  pass_on(stack, 10, op, given.vec());
   return true;
 }
 

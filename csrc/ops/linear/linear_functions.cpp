@@ -20,10 +20,14 @@ bool adds(const Tensor& addend, at::IntArrayRef sizes, const Tensor& like, const
          alpha.toScalar().equal(1);
 }
 
-Tensor multiply(const Tensor& a, const Tensor& b, const Tensor& addend) {
-  auto sizes = a.sizes().vec();
+c10::DimVector sizes_of(const Tensor& a, const Tensor& b) {
+  c10::DimVector sizes(a.sizes());
   sizes.back() = b.size(-1);
-  const Tensor out = at::empty(sizes, a.options());
+  return sizes;
+}
+
+Tensor multiply(const Tensor& a, const Tensor& b, const Tensor& addend) {
+  const Tensor out = at::empty(sizes_of(a, b), a.options());
   gemm_cuda(a, b.transpose(-1, -2), addend, {}, out);
   return out;
 }
@@ -42,10 +46,7 @@ template <int64_t dims>
 bool product_and_sum(Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 5);
   const Tensor addend = arguments[0].toTensor(), a = arguments[1].toTensor(), b = arguments[2].toTensor();
-  if (!fits(a, b, dims)) return false;
-  auto sizes = a.sizes().vec();
-  sizes.back() = b.size(-1);
-  if (!adds(addend, sizes, a, arguments[3], arguments[4])) return false;
+  if (!fits(a, b, dims) || !adds(addend, sizes_of(a, b), a, arguments[3], arguments[4])) return false;
   torch::jit::drop(*stack, 5);
   stack->emplace_back(multiply(a, b, addend));
   return true;

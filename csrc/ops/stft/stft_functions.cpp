@@ -22,7 +22,8 @@ bool stft(Stack* stack) {
   if (!is_wide(given[0]) || !is_wide(given[4])) return false;
   Stack arguments = given.vec();
   if (!centred) arguments.insert(arguments.begin() + 5, {false, "reflect"});
-  pass_on(stack, count, "stft_fp32", std::move(arguments));
+  static const auto op = own_op("stft_fp32");
+  pass_on(stack, count, op, std::move(arguments));
   return true;
 }
 

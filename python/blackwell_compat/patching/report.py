@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from blackwell_compat.printed import as_text
 
 COLUMNS = ("modules", "first", "class", "provider", "why", "MB")
 
@@ -157,10 +157,4 @@ class PatchReport:
         return Group(table, Text(self.summary()))
 
     def __str__(self) -> str:
-        try:
-            from rich.console import Console
-        except ImportError:
-            return "\n".join(["  ".join(COLUMNS), *("  ".join(row) for row in self.rows()), self.summary()])
-        out = io.StringIO()
-        Console(file=out, width=max(100, shutil.get_terminal_size((120, 24)).columns)).print(self)
-        return out.getvalue().rstrip()
+        return as_text(self, "\n".join(["  ".join(COLUMNS), *("  ".join(row) for row in self.rows()), self.summary()]))

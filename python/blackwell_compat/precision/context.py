@@ -32,9 +32,6 @@ class autocast(contextlib.ContextDecorator):
         asks = self.policy.dtype != "fp32" and torch.cuda.is_available()
         self.cuda = resolve(self.policy, card or "cuda").dtype if asks else self.cpu
 
-    def _recreate_cm(self) -> autocast:
-        return self
-
     def __enter__(self) -> autocast:
         _C.precision_enter(self.cpu, self.cuda)
         return self

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch.utils import _pytree as pytree
 from blackwell_compat.patching.rules import user_class
 from blackwell_compat.precision import islands
 from blackwell_compat.precision.policy import Policy, as_policy
+from blackwell_compat.printed import as_text
 
 Inputs = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
@@ -78,13 +77,7 @@ class PrecisionReport:
         ]
 
     def __str__(self) -> str:
-        try:
-            from rich.console import Console
-        except ImportError:
-            return "\n".join("  ".join(row) for row in self.rows())
-        out = io.StringIO()
-        Console(file=out, width=max(120, shutil.get_terminal_size((120, 24)).columns)).print(self)
-        return out.getvalue().rstrip()
+        return as_text(self, "\n".join("  ".join(row) for row in self.rows()), 120)
 
     def plot(self, path: str | Path) -> None:
         """Draws the decibels of all modules, in the order of execution, to a file (PNG, SVG, PDF). Needs matplotlib."""

@@ -82,7 +82,8 @@ def suggest_policy(
     Raises:
         ValueError: the bound is not reached even with every module an island, and what was reached.
     """
-    start = replace(as_policy(policy), anyway=True)
+    given = as_policy(policy)
+    start = replace(given, anyway=True)
     measure = METRICS[metric] if isinstance(metric, str) else metric
     with under(model, Policy("fp32", default_islands=False)):
         want = run(model, inputs)
@@ -92,23 +93,21 @@ def suggest_policy(
             return measure(run(model, inputs), want)
 
     if error(()) <= max_error:
-        return as_policy(policy)
+        return given
     groups = _groups(model, start)
-    every = [name for group in groups for name in group]
-    least = error(every)
+
+    def names(chosen: Iterable[int]) -> list[str]:
+        return [name for i in sorted(chosen) for name in groups[i]]
+
+    every = range(len(groups))
+    least = error(names(every))
     if least > max_error:
         raise ValueError(
             f"suggest_policy: max_error {max_error:g} is below what is reached with every module in float32, "
             f"{least:.3g}: the rest is operations between modules"
         )
-    harm = {
-        i: error([name for group in groups if group is not groups[i] for name in group]) for i in range(len(groups))
-    }
+    harm = {i: error(names(other for other in every if other != i)) for i in every}
     ranked = sorted(harm, key=lambda i: -harm[i])
-
-    def names(chosen: Iterable[int]) -> list[str]:
-        return [name for i in sorted(chosen) for name in groups[i]]
-
     few, enough = 0, len(ranked)
     while enough - few > 1:
         half = (few + enough) // 2
@@ -121,7 +120,7 @@ def suggest_policy(
         fewer = [other for other in chosen if other != i]
         if error(names(fewer)) <= max_error:
             chosen = fewer
-    return replace(as_policy(policy), float32=(*as_policy(policy).float32, *names(chosen)))
+    return replace(given, float32=(*given.float32, *names(chosen)))
 
 
 def _groups(model: nn.Module, policy: Policy) -> list[list[str]]:
