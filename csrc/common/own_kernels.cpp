@@ -59,6 +59,18 @@ OwnKernel::OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack*))
   own().emplace(op, [attempt](const auto&, c10::DispatchKeySet, torch::jit::Stack* stack) { return attempt(stack); });
 }
 
+OwnKernel::OwnKernel(const std::string& op, bool (*attempt)(const c10::OperatorHandle&, torch::jit::Stack*)) {
+  own().emplace(op,
+                [attempt](const auto& handle, c10::DispatchKeySet, torch::jit::Stack* stack) { return attempt(handle, stack); });
+}
+
+OwnKernel::OwnKernel(const std::string& op, c10::DispatchKey key) {
+  own().emplace(op, [key](const c10::OperatorHandle& handle, c10::DispatchKeySet, torch::jit::Stack* stack) {
+    handle.callBoxedForDispatchKey(key, *stack);
+    return true;
+  });
+}
+
 const Attempt* own_kernel(const std::string& op) {
   const auto found = own().find(op);
   return found == own().end() ? nullptr : &found->second;
@@ -77,12 +89,25 @@ bool kernels_chosen(const torch::jit::Stack& stack, size_t count) {
   bool chosen = true, any = false;
   for (size_t i = stack.size() - count; i < stack.size(); ++i) {
     fallback::each_tensor(stack[i], [&](const at::Tensor& tensor) {
-      if (!tensor.defined()) return;
+      if (!tensor.defined() || (tensor.is_cpu() && tensor.dim() == 0)) return;
       any = true;
       chosen = chosen && tensor.is_cuda() && state(tensor.device()).chosen.load(std::memory_order_relaxed);
     });
   }
   return any && chosen;
+}
+
+std::vector<at::Tensor> results_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack) {
+  torch::jit::Stack results = torch::jit::last(stack, op.schema().arguments().size()).vec();
+  op.callBoxedForDispatchKey(c10::DispatchKey::Meta, results);
+  std::vector<at::Tensor> made;
+  for (const c10::IValue& result : results) made.push_back(result.toTensor());
+  return made;
+}
+
+void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results) {
+  torch::jit::drop(*stack, op.schema().arguments().size());
+  for (at::Tensor& result : results) stack->emplace_back(std::move(result));
 }
 
 }  // namespace blackwell_compat

@@ -26,13 +26,23 @@ struct OwnKernel {
   // One of PyTorch's, of which ours can do some calls. `attempt` is called below autograd, or above it for an op that is
   // composite for autograd
   OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack* stack));
+  OwnKernel(const std::string& op, bool (*attempt)(const c10::OperatorHandle& op, torch::jit::Stack* stack));
+  // One of PyTorch's that it makes of other ops itself, in its kernel for `key`
+  OwnKernel(const std::string& op, c10::DispatchKey key);
 };
 const Attempt* own_kernel(const std::string& op);
 std::vector<std::string> own_kernels();  // the names of all these ops
 
 // Whether a call may take this package's kernels although the fallback is enabled: mode kernel was asked for on the card of its
-// tensors, all of which are there, and the thread is not in a call of mode hybrid.
+// tensors, all of which are there but for the CPU's of no dimensions, and the thread is not in a call of mode hybrid.
 void choose_kernels(c10::Device device, bool chosen);
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count);
+
+// What a call returns, by PyTorch's rules (its kernel for meta tensors) and with its errors: uninitialized tensors on the card of
+// its arguments; or of those arguments the ones that it writes to, resized where they are out=.
+std::vector<at::Tensor> results_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack);
+
+// They take the place of the arguments on the stack.
+void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results);
 
 }  // namespace blackwell_compat

@@ -3,6 +3,7 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <forward_list>
 #include <mutex>
 #include <unordered_map>
 
@@ -36,12 +37,20 @@ void warn(const std::string& op, const Counts& price) {
       "raises.");
 }
 
+// That of a tensor on a card, or null.
+c10::StorageImpl* storage_of(const Tensor& tensor) {
+  const bool there = tensor.defined() && tensor.is_cuda() && tensor.has_storage();
+  return there ? tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl() : nullptr;
+}
+
+void flush_of(const Tensor& tensor) {
+  if (c10::StorageImpl* const storage = storage_of(tensor)) flush(storage);
+}
+
 // Gives the storages of all tensors in a value no shadows any more.
 void write_unseen(const IValue& value) {
   each_tensor(value, [](const Tensor& tensor) {
-    if (tensor.defined() && tensor.is_cuda() && tensor.has_storage()) {
-      never_shadow(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
-    }
+    if (c10::StorageImpl* const storage = storage_of(tensor)) never_shadow(storage);
   });
   if (!value.isList() || value.isTensorList()) return;
   for (const IValue& item : value.toListRef()) write_unseen(item);
@@ -93,17 +102,30 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
   if (notice == Notice::kWarn && !told_.exchange(true)) warn(facts_.name, counting.elapsed());
 }
 
-void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (kernels_chosen(*stack, arguments_)) {
-    for (const IValue& value : torch::jit::last(*stack, arguments_)) {
-      each_tensor(value, [](const Tensor& tensor) {
-        if (tensor.defined()) flush(tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
-      });
-    }
-    const at::AutoDispatchBelowADInplaceOrView below;
-    if (own_(op, keys, stack)) return;
+ChosenKernel::ChosenKernel(const c10::OperatorHandle& op, const Attempt& own)
+    : own_(own), boxed_(op), arguments_(op.schema().arguments().size()) {
+  const OpFacts facts(op);
+  for (size_t i = 0; i < arguments_; ++i) {
+    if (facts.arguments[i].written) written_.push_back(i);
   }
-  boxed_(op, keys, stack);
+}
+
+bool ChosenKernel::attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  const auto arguments = torch::jit::last(*stack, arguments_);
+  for (const IValue& value : arguments) each_tensor(value, flush_of);
+  std::forward_list<Writing> writings;
+  for (const size_t place : written_) {
+    each_tensor(arguments[place], [&](const Tensor& tensor) {
+      if (c10::StorageImpl* const storage = storage_of(tensor)) writings.emplace_front(storage, 0, storage->nbytes());
+    });
+  }
+  const at::AutoDispatchBelowADInplaceOrView below;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  return own_(op, keys, stack);
+}
+
+void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (!kernels_chosen(*stack, arguments_) || !attempt(op, keys, stack)) boxed_(op, keys, stack);
 }
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {

@@ -4,6 +4,7 @@
 #include <ATen/core/stack.h>
 
 #include <atomic>
+#include <vector>
 
 #include "common/own_kernels.h"
 #include "fallback/facts.h"
@@ -33,14 +34,16 @@ class BoxedKernel : public c10::OperatorKernel {
 // For an op that has a kernel of ours: that one where it was chosen (common/own_kernels.h) and takes the call, else the CPU's.
 class ChosenKernel : public c10::OperatorKernel {
  public:
-  ChosenKernel(const c10::OperatorHandle& op, const Attempt& own)
-      : own_(own), boxed_(op), arguments_(op.schema().arguments().size()) {}
+  ChosenKernel(const c10::OperatorHandle& op, const Attempt& own);
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
+  bool attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
+
   const Attempt own_;
   BoxedKernel boxed_;
   const size_t arguments_;
+  std::vector<size_t> written_;  // places of arguments
 };
 
 // The same for an op that is composite for autograd: else what it is made of.
