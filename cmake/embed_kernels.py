@@ -29,11 +29,8 @@ def literal(text: str) -> str:
 sources, entries = [], []
 for number, name in enumerate(sys.argv[3:]):
     text = flat(folder / name, set())
-    found = ENTRY.findall(text)
-    if not found:
-        sys.exit(f"{folder / name}: no line of its own says BC_ENTRY(name, threads, Params, function)")
     entries += [f"    {{{literal(line[0])}, {number}}}," for line in ENTRY.finditer(text)]
-    sources.append(f"    {literal(ENTRY.sub('', text))},")
+    sources.append(f'    {{"{Path(name).stem}", {literal(ENTRY.sub("", text))}}},')
 
 out.write_text(
     "\n".join(
@@ -41,8 +38,8 @@ out.write_text(
             "// Written by cmake/embed_kernels.py",
             '#include "runtime/kernel_sources.h"',
             "namespace blackwell_compat::runtime {",
-            "const std::vector<const char*>& kernel_sources() {",
-            "  static const std::vector<const char*> sources{",
+            "const std::vector<KernelSource>& kernel_sources() {",
+            "  static const std::vector<KernelSource> sources{",
             *sources,
             "  };",
             "  return sources;",

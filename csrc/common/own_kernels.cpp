@@ -59,9 +59,10 @@ OwnKernel::OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack*))
   own().emplace(op, [attempt](const auto&, c10::DispatchKeySet, torch::jit::Stack* stack) { return attempt(stack); });
 }
 
-OwnKernel::OwnKernel(const std::string& op, bool (*attempt)(const c10::OperatorHandle&, torch::jit::Stack*)) {
-  own().emplace(op,
-                [attempt](const auto& handle, c10::DispatchKeySet, torch::jit::Stack* stack) { return attempt(handle, stack); });
+OwnKernel::OwnKernel(const std::string& op, std::function<bool(const c10::OperatorHandle&, torch::jit::Stack*)> attempt) {
+  own().emplace(op, [attempt = std::move(attempt)](const auto& handle, c10::DispatchKeySet, torch::jit::Stack* stack) {
+    return attempt(handle, stack);
+  });
 }
 
 OwnKernel::OwnKernel(const std::string& op, c10::DispatchKey key) {
@@ -83,6 +84,10 @@ std::vector<std::string> own_kernels() {
 }
 
 void choose_kernels(c10::Device device, bool chosen) { state(device).chosen = chosen; }
+
+bool kernels_chosen(c10::Device device) {
+  return !fallback::in_lazy_call() && state(device).chosen.load(std::memory_order_relaxed);
+}
 
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count) {
   if (fallback::in_lazy_call()) return false;

@@ -26,7 +26,7 @@ struct OwnKernel {
   // One of PyTorch's, of which ours can do some calls. `attempt` is called below autograd, or above it for an op that is
   // composite for autograd
   OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack* stack));
-  OwnKernel(const std::string& op, bool (*attempt)(const c10::OperatorHandle& op, torch::jit::Stack* stack));
+  OwnKernel(const std::string& op, std::function<bool(const c10::OperatorHandle& op, torch::jit::Stack* stack)> attempt);
   // One of PyTorch's that it makes of other ops itself, in its kernel for `key`
   OwnKernel(const std::string& op, c10::DispatchKey key);
 };
@@ -37,6 +37,7 @@ std::vector<std::string> own_kernels();  // the names of all these ops
 // tensors, all of which are there but for the CPU's of no dimensions, and the thread is not in a call of mode hybrid.
 void choose_kernels(c10::Device device, bool chosen);
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count);
+bool kernels_chosen(c10::Device device);
 
 // What a call returns, by PyTorch's rules (its kernel for meta tensors) and with its errors: uninitialized tensors on the card of
 // its arguments; or of those arguments the ones that it writes to, resized where they are out=.

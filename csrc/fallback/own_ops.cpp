@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "common/own_kernels.h"
 #include "fallback/counters.h"
 #include "fallback/resize.h"
 #include "fallback/shadow.h"
@@ -37,13 +38,16 @@ bool is_plain_copy(const Tensor& to, const Tensor& from) {
 // Copies between devices and within one. What needs arithmetic or strides goes through the CPU's copy_.
 class CopyKernel : public c10::OperatorKernel {
  public:
-  explicit CopyKernel(const c10::OperatorHandle& op) : boxed_(op), original_(op) {}
+  explicit CopyKernel(const c10::OperatorHandle& op) : within_(op, *own_kernel("aten::copy_")), original_(op) {}
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
     if (original_.there() && only_cards_with_kernels(*stack, 3)) return original_.call(op, stack);
     const auto arguments = torch::jit::last(*stack, 3);
     const Tensor to = arguments[0].toTensor(), from = arguments[1].toTensor();
-    if (!is_plain_copy(to, from) || !moved(to, from, arguments[2].toBool())) return boxed_(op, keys, stack);
+    const bool within = to.device() == from.device();
+    if (within && kernels_chosen(to.device())) return within_(op, keys, stack);
+    const bool done = is_plain_copy(to, from) ? moved(to, from, arguments[2].toBool()) : !within && converted(to, from);
+    if (!done) return within_(op, keys, stack);
     torch::jit::drop(*stack, 3);
     torch::jit::push(*stack, to);
   }
@@ -81,6 +85,26 @@ class CopyKernel : public c10::OperatorKernel {
     return false;
   }
 
+  // Between the host and a card on which kernels of ours convert what is not a block of bytes.
+  static bool converted(const Tensor& to, const Tensor& from) {
+    const Tensor& there = to.is_cuda() ? to : from;
+    const Tensor& here = to.is_cuda() ? from : to;
+    if (!here.is_cpu() || here.layout() != c10::kStrided || there.layout() != c10::kStrided || !kernels_chosen(there.device()))
+      return false;
+    if (from.is_cuda() && find_shadow(storage_of(from))) return false;
+    if (to.numel() == 0) return true;
+    if (to.is_cuda()) {
+      to.copy_(from.resolve_conj().resolve_neg().contiguous().to(to.device()));
+      return true;
+    }
+    const bool dense = to.is_non_overlapping_and_dense();
+    const Tensor same = dense ? at::empty_strided(to.sizes(), to.strides(), to.options().device(from.device()))
+                              : at::empty(to.sizes(), to.options().device(from.device()));
+    same.copy_(from);
+    to.copy_(dense ? same : same.cpu());
+    return true;
+  }
+
   // The copy that was just given to the current stream. Pinned memory that the user frees meanwhile would be handed out again.
   static void finish(const Tensor& host, c10::Device device, bool non_blocking) {
     if (non_blocking) {
@@ -90,7 +114,7 @@ class CopyKernel : public c10::OperatorKernel {
     }
   }
 
-  BoxedKernel boxed_;
+  ChosenKernel within_;
   const Original original_;
 };
 

@@ -1,12 +1,10 @@
 // Fourier transforms of frames, several side by side in the memory of a block. What the host and the card share.
 #pragma once
+#include "kernels/quotient.cuh"
 
 namespace blackwell_compat {
 
 constexpr int kFftThreads = 256, kMostFftPasses = 20;
-
-// For `quotient` of kernels/fft_passes.cuh.
-constexpr unsigned divisor_of(unsigned value) { return 0xffffffffu / value; }
 
 // A frame of n_fft real values is one complex transform of n_fft / 2 points where n_fft is even: pairs of neighbours are the real
 // and imaginary parts, `turn` takes the spectra of both apart. Any other frame is one of n_fft points.

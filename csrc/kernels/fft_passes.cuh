@@ -44,12 +44,6 @@ __device__ __forceinline__ Complex<A> conjugate(Complex<A> a) {
   return {a.x, -a.y};
 }
 
-// a / b, where `by` is divisor_of(b): too small by one at most before it is corrected
-__device__ __forceinline__ int quotient(int a, int b, unsigned by) {
-  const int low = static_cast<int>(__umulhi(static_cast<unsigned>(a), by));
-  return low + (a - low * b >= b);
-}
-
 // cos and sin of 2 pi i / R for 0 < i <= R / 2
 template <int R>
 struct Circle;

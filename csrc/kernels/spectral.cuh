@@ -1,12 +1,11 @@
 // What stands around the short-time transforms. What the host and the card share.
 #pragma once
+#include "kernels/scalar.cuh"
 #include "kernels/stft.cuh"
 
 namespace blackwell_compat {
 
 constexpr int kSpectralThreads = 256;
-
-enum class ScalarKind : int { kFloat, kDouble, kHalf, kBFloat16, kByte, kChar, kShort, kInt, kLong };
 
 // to (size) = scale * from (width), which begins at `left`; zeros around.
 struct FillParams {

@@ -42,6 +42,12 @@ void copy_between(void* to, c10::Device to_device, const void* from, c10::Device
   BC_CU(cuStreamSynchronize(stream), bytes, " bytes from ", from_device, " to ", to_device);
 }
 
+void clear(void* to, size_t bytes, c10::Device device) {
+  if (bytes == 0) return;
+  const UseContext use(device);
+  BC_CU(cuMemsetD8Async(address(to), 0, bytes, current_stream(device)), bytes, " bytes on ", device);
+}
+
 void synchronize(c10::Device device) {
   const UseContext use(device);
   BC_CU(cuStreamSynchronize(current_stream(device)), "Waiting for ", device);

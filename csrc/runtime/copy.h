@@ -20,6 +20,9 @@ void copy_to_pinned(void* to, const void* from, size_t bytes, c10::Device device
 // Between or within cards, in the order of the current streams of both.
 void copy_between(void* to, c10::Device to_device, const void* from, c10::Device from_device, size_t bytes);
 
+// In the order of the current stream.
+void clear(void* to, size_t bytes, c10::Device device);
+
 void synchronize(c10::Device device);
 
 // Whether a CUDA graph records what goes to the current stream.

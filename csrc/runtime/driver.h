@@ -32,6 +32,7 @@ struct Driver {
   Result (*cuMemcpyDtoDAsync)(DeviceAddress to, DeviceAddress from, size_t bytes, Stream stream);
   Result (*cuMemcpyPeerAsync)(DeviceAddress to, Context to_context, DeviceAddress from, Context from_context, size_t bytes,
                               Stream stream);
+  Result (*cuMemsetD8Async)(DeviceAddress to, unsigned char value, size_t bytes, Stream stream);
   Result (*cuMemHostAlloc)(void** memory, size_t bytes, unsigned flags);
   Result (*cuMemFreeHost)(void* memory);
   Result (*cuEventCreate)(void** event, unsigned flags);

@@ -10,7 +10,12 @@ struct KernelEntry {
   int source;
 };
 
-const std::vector<const char*>& kernel_sources();
+struct KernelSource {
+  const char* name;  // "gemm"
+  const char* text;
+};
+
+const std::vector<KernelSource>& kernel_sources();
 const std::vector<KernelEntry>& kernel_entries();
 
 }  // namespace blackwell_compat::runtime

@@ -20,29 +20,45 @@
 namespace blackwell_compat::runtime {
 namespace {
 
-constexpr int kDynamicSharedBytes = 8;         // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-constexpr int kSharedBytesUnasked = 48 << 10;  // what a block gets without it
+constexpr int kSharedBytesUnasked = 48 << 10;  // what a block gets without asking for more
+
+}  // namespace
+
+struct Loaded {
+  void* function = nullptr;
+  std::atomic<int> shared_bytes = kSharedBytesUnasked;  // that a launch may ask for
+};
+
+namespace {
+
+constexpr int kDynamicSharedBytes = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
 
-std::string name_of(const KernelEntry& entry) {
-  const std::string_view line = entry.line;
+std::string name_of(std::string_view line) {
   const size_t begin = line.find('(') + 1;
   return std::string(line.substr(begin, line.find(',') - begin));
 }
 
-const std::map<std::string, const KernelEntry*, std::less<>>& entries() {
-  static const auto* const all = [] {
-    auto* made = new std::map<std::string, const KernelEntry*, std::less<>>;
-    for (const KernelEntry& entry : kernel_entries()) made->emplace(name_of(entry), &entry);
+struct Entry {
+  std::string line;
+  size_t source;
+  bool embedded;
+};
+
+std::map<std::string, Entry, std::less<>>& entries() {
+  static auto* const all = [] {
+    auto* made = new std::map<std::string, Entry, std::less<>>;
+    for (const auto& [line, source] : kernel_entries())
+      made->emplace(name_of(line), Entry{line, static_cast<size_t>(source), true});
     return made;
   }();
   return *all;
 }
 
-const KernelEntry& entry_of(const std::string& name) {
+const Entry& entry_of(const std::string& name) {
   const auto found = entries().find(name);
   TORCH_CHECK(found != entries().end(), "kernels: there is none of the name ", name);
-  return *found->second;
+  return found->second;
 }
 
 // Machine code, or PTX for the driver.
@@ -56,8 +72,9 @@ struct Code {
 
 Code code_of(const std::string& name, c10::Device device) {
   const int capability = device_info(device).capability;
-  const std::string embedded = embedded_for(capability);
-  if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry_of(name).source), {}};
+  const Entry& entry = entry_of(name);
+  const std::string embedded = entry.embedded ? embedded_for(capability) : "";
+  if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry.source), {}};
   const Target target = target_for(capability);
   return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target)};
 }
@@ -75,11 +92,6 @@ void* load_module(const std::string& name, c10::Device device, const Code& code)
         ". Where it is older than the compiler, install a newer driver");
   return module;
 }
-
-struct Loaded {
-  void* function = nullptr;
-  std::atomic<int> shared_bytes = kSharedBytesUnasked;  // that a launch may ask for
-};
 
 class Table {
  public:
@@ -126,7 +138,29 @@ Loaded& loaded(std::string_view name, c10::Device device) {
   return *table(device).load(std::string(name), device, code_of(std::string(name), device));
 }
 
+void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid& grid, const void* params) {
+  TORCH_CHECK(grid.blocks > 0 && grid.blocks <= kMostBlocks, "kernels: ", std::string(name), " would take ", grid.blocks,
+              " blocks, a launch has at most ", kMostBlocks, "; split the tensors");
+  const UseContext context(device);
+  if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_relaxed)) {
+    BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, grid.shared_bytes), std::string(name), " on ", device);
+    kernel.shared_bytes.store(grid.shared_bytes, std::memory_order_relaxed);
+  }
+  void* parameters[] = {const_cast<void*>(params)};
+  BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
+                       current_stream(device), parameters, nullptr),
+        std::string(name), " on ", device, ": ", grid.blocks, " blocks of ", grid.threads, " threads, ", grid.shared_bytes,
+        " bytes of shared memory");
+}
+
 }  // namespace
+
+void add_kernel(const std::string& source, const std::string& line, bool embedded) {
+  const auto& sources = kernel_sources();
+  const auto found = std::find_if(sources.begin(), sources.end(), [&](const KernelSource& one) { return one.name == source; });
+  TORCH_INTERNAL_ASSERT(found != sources.end(), source);
+  entries().emplace(name_of(line), Entry{line, static_cast<size_t>(found - sources.begin()), embedded});
+}
 
 std::vector<std::string> kernel_names() {
   std::vector<std::string> names;
@@ -135,8 +169,8 @@ std::vector<std::string> kernel_names() {
 }
 
 std::string kernel_source(const std::string& name) {
-  const KernelEntry& entry = entry_of(name);
-  return kernel_sources().at(entry.source) + std::string("\n") + entry.line + "\n";
+  const Entry& entry = entry_of(name);
+  return kernel_sources().at(entry.source).text + std::string("\n") + entry.line + "\n";
 }
 
 const std::vector<std::string>& kernel_options() {
@@ -174,19 +208,17 @@ void load_kernels(const std::vector<std::string>& names, c10::Device device) {
 }
 
 void launch(std::string_view name, c10::Device device, const Grid& grid, const void* params) {
-  Loaded& kernel = loaded(name, device);
-  TORCH_CHECK(grid.blocks > 0 && grid.blocks <= kMostBlocks, "kernels: ", std::string(name), " would take ", grid.blocks,
-              " blocks, a launch has at most ", kMostBlocks, "; split the tensors");
-  const UseContext context(device);
-  if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_relaxed)) {
-    BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, grid.shared_bytes), std::string(name), " on ", device);
-    kernel.shared_bytes.store(grid.shared_bytes, std::memory_order_relaxed);
+  start(loaded(name, device), name, device, grid, params);
+}
+
+void Kernel::launch(c10::Device device, const Grid& grid, const void* params) {
+  auto& slot = loaded_.at(device.index());
+  Loaded* kernel = slot.load(std::memory_order_acquire);
+  if (!kernel) {
+    kernel = &loaded(name_, device);
+    slot.store(kernel, std::memory_order_release);
   }
-  void* parameters[] = {const_cast<void*>(params)};
-  BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
-                       current_stream(device), parameters, nullptr),
-        std::string(name), " on ", device, ": ", grid.blocks, " blocks of ", grid.threads, " threads, ", grid.shared_bytes,
-        " bytes of shared memory");
+  start(*kernel, name_, device, grid, params);
 }
 
 }  // namespace blackwell_compat::runtime

@@ -2,15 +2,24 @@
 #pragma once
 #include <c10/core/Device.h>
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "runtime/driver.h"
 
 namespace blackwell_compat::runtime {
 
 // All there are.
 std::vector<std::string> kernel_names();
+
+// Adds one to those that have a line in csrc/kernels: `line`, BC_ENTRY(name, ...), completes `source` ("pointwise"). `embedded`:
+// fatbins of that source have it, too.
+void add_kernel(const std::string& source, const std::string& line, bool embedded);
 
 // The text that makes one of them.
 std::string kernel_source(const std::string& name);
@@ -30,5 +39,18 @@ struct Grid {
 // Gives a kernel to PyTorch's current stream of a card. `params` is its only parameter. Throws RuntimeError where it has to be
 // loaded first while a CUDA graph is captured.
 void launch(std::string_view name, c10::Device device, const Grid& grid, const void* params);
+
+struct Loaded;
+
+// The same for who launches it often: its name is looked up once for each card.
+class Kernel {
+ public:
+  explicit Kernel(std::string name) : name_(std::move(name)) {}
+  void launch(c10::Device device, const Grid& grid, const void* params);
+
+ private:
+  const std::string name_;
+  std::array<std::atomic<Loaded*>, kMostDevices> loaded_{};
+};
 
 }  // namespace blackwell_compat::runtime
