@@ -29,7 +29,7 @@ class Params(ctypes.Structure):
 
 def guarded(t: torch.Tensor) -> torch.Tensor:
     """The same values in memory that ends where the tensor ends."""
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[t.element_size()]
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[t.element_size()]
     return torch.from_numpy(emulator.buffer(t.contiguous().view(integers).numpy())).view(t.dtype)
 
 

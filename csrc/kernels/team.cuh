@@ -1,0 +1,25 @@
+// Teams of threads that share a row. What the host and the card share.
+#pragma once
+
+namespace blackwell_compat {
+
+constexpr int kRowValues = 8;  // that a thread has of a row at a time
+constexpr int kMostTeam = 1024, kTeamSharedBytes = kMostTeam / 32 * 8;
+
+// Threads that have a row of n values in their registers, if there can be so many
+constexpr int team_of(long long n) {
+  int size = 1;
+  while (size < kMostTeam && size * kRowValues < n) size *= 2;
+  return size;
+}
+
+// Blocks that go over columns: so many threads, of which a power of two from kLeastColumns on has a column each at a time
+constexpr int kColumnThreads = 256, kLeastColumns = 32, kColumnSharedBytes = kColumnThreads * 8;
+
+constexpr int columns_of(long long n) {
+  int columns = kLeastColumns;
+  while (columns < kColumnThreads && kColumnThreads / columns * 4 > n) columns *= 2;
+  return columns;
+}
+
+}  // namespace blackwell_compat
