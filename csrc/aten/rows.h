@@ -9,7 +9,7 @@
 
 namespace blackwell_compat {
 
-constexpr int64_t kMostRowElements = int64_t{1} << 31;
+constexpr int64_t kMostRowElements = (int64_t{1} << 31) - kMostTeam * kRowValues;  // kernels count in int, to a team's end
 constexpr int kTeamThreads = 256, kLeastTeamThreads = 32;
 
 inline bool is_pack_aligned(const at::Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0; }

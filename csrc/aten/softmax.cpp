@@ -41,7 +41,7 @@ void compute(const Tensor& in, const Tensor& grad, int64_t dim, bool log, const 
   const std::string kind = grad.defined() ? "compat_softmax_grad_" : "compat_softmax_";
   const char* const dtype = kernel_dtype(in.scalar_type());
   if (p.inner == 1) {
-    p.team = team_of(p.n), p.packs = rows_are_packs(p.n, in, grad, out);
+    p.team = team_of(p.n, static_cast<int>(in.element_size())), p.packs = rows_are_packs(p.n, in, grad, out);
     runtime::launch(kind + "rows_" + dtype, in.device(), team_grid(p.outer, p.team, in.device()), &p);
   } else {
     p.columns = columns_of(p.n);

@@ -5,6 +5,9 @@
 
 namespace blackwell_compat {
 
+__device__ __forceinline__ float inverse_root(float value) { return rsqrtf(value); }
+__device__ __forceinline__ double inverse_root(double value) { return rsqrt(value); }
+
 template <typename A>
 struct Moments {
   A count = 0, first = 0, above = 0, squares = 0;

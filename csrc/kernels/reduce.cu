@@ -214,7 +214,7 @@ struct Variance {
   static __device__ __forceinline__ void store(const ReduceParams& p, int64_t i, const State& state) {
     A value;
     if (p.kind == ReduceKind::kRstd) {
-      value = rsqrt(state.squares / A(p.n) + A(p.correction));
+      value = inverse_root(state.squares / A(p.n) + A(p.correction));
     } else {
       value = state.squares / A(max(double(p.n) - p.correction, 0.0));
       if (p.kind == ReduceKind::kStd) value = sqrt(value);

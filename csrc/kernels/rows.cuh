@@ -17,6 +17,12 @@ struct Add {
     return a + b;
   }
 };
+struct Multiply {
+  template <typename A>
+  __device__ __forceinline__ A operator()(A a, A b) const {
+    return a * b;
+  }
+};
 struct Greater {
   template <typename A>
   __device__ __forceinline__ A operator()(A a, A b) const {
@@ -46,12 +52,12 @@ struct Team {
 
   // Those of the team are row[first] and on; `beyond` from row[n] on
   template <typename T, typename A>
-  __device__ __forceinline__ void load(const T* row, int64_t first, int64_t n, A beyond, A (&values)[kRowValues]) const {
+  __device__ __forceinline__ void load(const T* row, int first, int n, A beyond, A (&values)[kRowValues]) const {
     if (packs) {
       constexpr int kSize = Pack<T>::kSize;
 #pragma unroll
       for (int i = 0; i < kRowValues; i += kSize) {
-        const int64_t at = first + place<T>(i);
+        const int at = first + place<T>(i);
         if (at < n) {
           const Pack<T> read = *reinterpret_cast<const Pack<T>*>(row + at);
 #pragma unroll
@@ -64,7 +70,7 @@ struct Team {
     } else {
 #pragma unroll
       for (int i = 0; i < kRowValues; ++i) {
-        const int64_t at = first + place<T>(i);
+        const int at = first + place<T>(i);
         values[i] = at < n ? A(to_float(row[at])) : beyond;
       }
     }
@@ -72,12 +78,12 @@ struct Team {
 
   // In places of rows of `Places`
   template <typename Places, typename T, typename A>
-  __device__ __forceinline__ void store(T* row, int64_t first, int64_t n, const A (&values)[kRowValues]) const {
+  __device__ __forceinline__ void store(T* row, int first, int n, const A (&values)[kRowValues]) const {
     if (packs && sizeof(T) == sizeof(Places)) {
       constexpr int kSize = Pack<T>::kSize;
 #pragma unroll
       for (int i = 0; i < kRowValues; i += kSize) {
-        const int64_t at = first + place<T>(i);
+        const int at = first + place<T>(i);
         if (at >= n) continue;
         Pack<T> pack;
 #pragma unroll
@@ -87,7 +93,7 @@ struct Team {
     } else {
 #pragma unroll
       for (int i = 0; i < kRowValues; ++i) {
-        const int64_t at = first + place<Places>(i);
+        const int at = first + place<Places>(i);
         if (at < n) row[at] = Convert<T>::from(values[i]);
       }
     }

@@ -79,7 +79,7 @@ __device__ __forceinline__ void store_one(const SoftmaxParams& p, int64_t at, A 
 }
 
 template <typename T, typename A>
-__device__ __forceinline__ void store_row(const SoftmaxParams& p, const Team& team, int64_t row, int64_t first,
+__device__ __forceinline__ void store_row(const SoftmaxParams& p, const Team& team, int64_t row, int first,
                                           const A (&values)[kRowValues]) {
   if (p.out_kind == SoftmaxOut::kSame) {
     team.store<T>(static_cast<T*>(p.out) + row * p.n, first, p.n, values);
@@ -87,7 +87,7 @@ __device__ __forceinline__ void store_row(const SoftmaxParams& p, const Team& te
   }
 #pragma unroll
   for (int i = 0; i < kRowValues; ++i) {
-    const int64_t at = first + team.place<T>(i);
+    const int at = first + team.place<T>(i);
     if (at < p.n) store_one<T>(p, row * p.n + at, values[i]);
   }
 }
@@ -96,18 +96,19 @@ template <typename T>
 __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
   using A = Arithmetic<T>;
   const Team team(p.team, p.packs);
-  const int64_t row = team.row(), n = row < p.outer ? p.n : 0;
+  const int64_t row = team.row();
+  const int length = static_cast<int>(p.n), n = row < p.outer ? length : 0;
   const T* const in = static_cast<const T*>(p.in) + row * p.n;
   A values[kRowValues];
   OnlineSum<A> sum;
-  for (int64_t first = 0; first < p.n; first += team.values()) {
+  for (int first = 0; first < length; first += team.values()) {
     team.load(in, first, n, lowest<A>(), values);
     sum.add(values);
   }
   sum.finish(team);
   const Softmax<A> result(sum.largest, sum.sum, p.log);
-  for (int64_t first = 0; first < n; first += team.values()) {
-    if (p.n > team.values()) team.load(in, first, n, lowest<A>(), values);
+  for (int first = 0; first < n; first += team.values()) {
+    if (length > team.values()) team.load(in, first, n, lowest<A>(), values);
 #pragma unroll
     for (int i = 0; i < kRowValues; ++i) values[i] = result(values[i]);
     store_row<T>(p, team, row, first, values);
@@ -118,18 +119,19 @@ template <typename T>
 __device__ __forceinline__ void softmax_grad_rows(const SoftmaxParams& p) {
   using A = Arithmetic<T>;
   const Team team(p.team, p.packs);
-  const int64_t row = team.row(), n = row < p.outer ? p.n : 0;
+  const int64_t row = team.row();
+  const int length = static_cast<int>(p.n), n = row < p.outer ? length : 0;
   const T *const output = static_cast<const T*>(p.in) + row * p.n, *const grad = static_cast<const T*>(p.grad) + row * p.n;
   A outputs[kRowValues], grads[kRowValues], sum = 0;
-  for (int64_t first = 0; first < p.n; first += team.values()) {
+  for (int first = 0; first < length; first += team.values()) {
     team.load(output, first, n, A(0), outputs);
     team.load(grad, first, n, A(0), grads);
 #pragma unroll
     for (int i = 0; i < kRowValues; ++i) sum += grad_term(grads[i], outputs[i], p.log);
   }
   sum = team.reduce(sum, Add());
-  for (int64_t first = 0; first < n; first += team.values()) {
-    if (p.n > team.values()) {
+  for (int first = 0; first < n; first += team.values()) {
+    if (length > team.values()) {
       team.load(output, first, n, A(0), outputs);
       team.load(grad, first, n, A(0), grads);
     }
@@ -192,7 +194,7 @@ using namespace blackwell_compat;
 BC_ENTRY(compat_softmax_rows_f32, 1024, SoftmaxParams, softmax_rows<float>)
 BC_ENTRY(compat_softmax_rows_f16, 1024, SoftmaxParams, softmax_rows<f16>)
 BC_ENTRY(compat_softmax_rows_bf16, 1024, SoftmaxParams, softmax_rows<bf16>)
-BC_ENTRY(compat_softmax_rows_f64, 1024, SoftmaxParams, softmax_rows<double>)
+BC_ENTRY(compat_softmax_rows_f64, 512, SoftmaxParams, softmax_rows<double>)
 BC_ENTRY(compat_softmax_columns_f32, 256, SoftmaxParams, softmax_columns<float>)
 BC_ENTRY(compat_softmax_columns_f16, 256, SoftmaxParams, softmax_columns<f16>)
 BC_ENTRY(compat_softmax_columns_bf16, 256, SoftmaxParams, softmax_columns<bf16>)
@@ -200,7 +202,7 @@ BC_ENTRY(compat_softmax_columns_f64, 256, SoftmaxParams, softmax_columns<double>
 BC_ENTRY(compat_softmax_grad_rows_f32, 1024, SoftmaxParams, softmax_grad_rows<float>)
 BC_ENTRY(compat_softmax_grad_rows_f16, 1024, SoftmaxParams, softmax_grad_rows<f16>)
 BC_ENTRY(compat_softmax_grad_rows_bf16, 1024, SoftmaxParams, softmax_grad_rows<bf16>)
-BC_ENTRY(compat_softmax_grad_rows_f64, 1024, SoftmaxParams, softmax_grad_rows<double>)
+BC_ENTRY(compat_softmax_grad_rows_f64, 512, SoftmaxParams, softmax_grad_rows<double>)
 BC_ENTRY(compat_softmax_grad_columns_f32, 256, SoftmaxParams, softmax_grad_columns<float>)
 BC_ENTRY(compat_softmax_grad_columns_f16, 256, SoftmaxParams, softmax_grad_columns<f16>)
 BC_ENTRY(compat_softmax_grad_columns_bf16, 256, SoftmaxParams, softmax_grad_columns<bf16>)

@@ -6,10 +6,13 @@ namespace blackwell_compat {
 constexpr int kRowValues = 8;  // that a thread has of a row at a time
 constexpr int kMostTeam = 1024, kTeamSharedBytes = kMostTeam / 32 * 8;
 
+// Half as many for double, whose values take twice the registers
+constexpr int most_team(int element) { return element == 8 ? kMostTeam / 2 : kMostTeam; }
+
 // Threads that have a row of n values in their registers, if there can be so many
-constexpr int team_of(long long n) {
+constexpr int team_of(long long n, int element) {
   int size = 1;
-  while (size < kMostTeam && size * kRowValues < n) size *= 2;
+  while (size < most_team(element) && size * kRowValues < n) size *= 2;
   return size;
 }
 

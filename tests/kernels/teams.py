@@ -6,9 +6,9 @@ ROW_VALUES, MOST_TEAM, TEAM_BYTES, TEAM_THREADS = 8, 1024, 256, 256
 COLUMN_THREADS, LEAST_COLUMNS, COLUMN_BYTES = 256, 32, 2048
 
 
-def team_of(n: int) -> int:
-    size = 1
-    while size < MOST_TEAM and size * ROW_VALUES < n:
+def team_of(n: int, element: int) -> int:
+    size, most = 1, MOST_TEAM // 2 if element == 8 else MOST_TEAM
+    while size < most and size * ROW_VALUES < n:
         size *= 2
     return size
 

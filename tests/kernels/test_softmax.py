@@ -39,7 +39,7 @@ def run(card, x, grad=None, log=False, to=None, packs=None):
         p.grad = grad.data_ptr()
     name = "compat_softmax_grad" if grad is not None else "compat_softmax"
     if inner == 1:
-        p.team, p.packs = team_of(n), rows_are_packs(x, n) if packs is None else packs
+        p.team, p.packs = team_of(n, x.element_size()), rows_are_packs(x, n) if packs is None else packs
         card.launch(f"{name}_rows_{dtype}", *row_blocks(outer, p.team), TEAM_BYTES, p)
     else:
         p.columns = columns_of(n)
