@@ -129,7 +129,10 @@ void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet
 }
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (kernels_chosen(*stack, arguments_) && own_(op, keys, stack)) return;
+  if (kernels_chosen(*stack, arguments_)) {
+    for (const IValue& value : torch::jit::last(*stack, arguments_)) each_tensor(value, flush_of);
+    if (own_(op, keys, stack)) return;
+  }
   op.callBoxedForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd, *stack);
 }
 
