@@ -98,10 +98,10 @@ def test_an_stft_that_pads():
         lambda c, a, b: torch.mm(a, b, out=c.clone()),
         lambda c, a, b: torch.mm(a.int(), b.int()),
         lambda c, a, b: torch.mm(a.to(torch.complex64), b.to(torch.complex64)),
-        lambda c, a, b: F.conv2d(a[None, None], b[None, None, :3, :3]),
+        lambda c, a, b: F.conv3d(a[None, None, None], b[None, None, None, :3, :3]),
         lambda c, a, b: torch.stft(a.to(torch.complex64), 8, 4, return_complex=True, onesided=False),
     ],
-    ids=["beta", "alpha", "without addend", "out", "integers", "complex", "images", "complex signals"],
+    ids=["beta", "alpha", "without addend", "out", "integers", "complex", "volumes", "complex signals"],
 )
 def test_what_ours_cannot_do_falls_back(call):
     arguments = [reference.values(20, 24), reference.values(20, 30), reference.values(30, 24)]

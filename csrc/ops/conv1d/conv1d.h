@@ -1,5 +1,7 @@
 // compat_conv1d: y = act(conv1d(pre(input), weight) + bias) + residual.
 #pragma once
+#include <ATen/core/stack.h>
+
 #include "common/activation.h"
 #include "common/dispatch.h"
 
@@ -25,6 +27,10 @@ Tensor conv1d_cuda(const Tensor& input, const Tensor& weight, const OptTensor& b
                    const OptTensor& residual);
 std::tuple<Tensor, Tensor, Tensor> conv1d_backward_cuda(const Tensor& grad, const Tensor& input, const Tensor& weight,
                                                         const Conv1dOptions& options, std::array<bool, 3> mask);
+
+// Attempts at aten::convolution and its backward, in conv1d_functions.cpp: plain and transposed ones of one dimension.
+bool convolution_1d(torch::jit::Stack* stack);
+bool convolution_1d_backward(torch::jit::Stack* stack);
 
 // First line of every kernel.
 void conv1d_check(const Tensor& input, const Tensor& weight, const OptTensor& bias, c10::SymIntArrayRef stride,

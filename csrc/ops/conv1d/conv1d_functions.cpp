@@ -1,7 +1,7 @@
 // PyTorch's one-dimensional convolutions by compat_conv1d and compat_conv_transpose1d.
 #include "common/gemm_cuda.h"
-#include "common/own_kernels.h"
 #include "common/pass_on.h"
+#include "ops/conv1d/conv1d.h"
 
 namespace blackwell_compat {
 namespace {
@@ -15,8 +15,10 @@ bool fits(const IValue& input, const IValue& weight, const IValue& other) {
          weight.toTensor().scalar_type() == dtype && (is_absent(other) || other.toTensor().scalar_type() == dtype);
 }
 
+}  // namespace
+
 // (input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-bool convolution(Stack* stack) {
+bool convolution_1d(Stack* stack) {
   const auto given = torch::jit::last(*stack, 9);
   if (!fits(given[0], given[1], given[2])) return false;
   static const auto plain = own_op("compat_conv1d"), transposed = own_op("compat_conv_transpose1d");
@@ -29,7 +31,7 @@ bool convolution(Stack* stack) {
 }
 
 // (grad, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask)
-bool convolution_backward(Stack* stack) {
+bool convolution_1d_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 11);
   if (!fits(given[1], given[2], given[0])) return false;
   static const auto plain = own_op("compat_conv1d_backward"), transposed = own_op("compat_conv_transpose1d_backward");
@@ -41,7 +43,4 @@ bool convolution_backward(Stack* stack) {
   return true;
 }
 
-const OwnKernel forward{"aten::convolution", convolution}, backward{"aten::convolution_backward", convolution_backward};
-
-}  // namespace
 }  // namespace blackwell_compat
