@@ -89,10 +89,11 @@ bool kernels_chosen(c10::Device device) {
   return !fallback::in_lazy_call() && state(device).chosen.load(std::memory_order_relaxed);
 }
 
-bool kernels_chosen(const torch::jit::Stack& stack, size_t count) {
+bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except) {
   if (fallback::in_lazy_call()) return false;
   bool chosen = true, any = false;
   for (size_t i = stack.size() - count; i < stack.size(); ++i) {
+    if (static_cast<int>(i + count - stack.size()) == except) continue;
     fallback::each_tensor(stack[i], [&](const at::Tensor& tensor) {
       if (!tensor.defined() || (tensor.is_cpu() && tensor.dim() == 0)) return;
       any = true;

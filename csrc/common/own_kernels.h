@@ -34,9 +34,10 @@ const Attempt* own_kernel(const std::string& op);
 std::vector<std::string> own_kernels();  // the names of all these ops
 
 // Whether a call may take this package's kernels although the fallback is enabled: mode kernel was asked for on the card of its
-// tensors, all of which are there but for the CPU's of no dimensions, and the thread is not in a call of mode hybrid.
+// tensors, all of which are there but for the CPU's of no dimensions and argument `except`, and the thread is not in a call of
+// mode hybrid.
 void choose_kernels(c10::Device device, bool chosen);
-bool kernels_chosen(const torch::jit::Stack& stack, size_t count);
+bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except = -1);
 bool kernels_chosen(c10::Device device);
 
 // What a call returns, by PyTorch's rules (its kernel for meta tensors) and with its errors: uninitialized tensors on the card of

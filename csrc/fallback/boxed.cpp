@@ -129,7 +129,7 @@ void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet
 }
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (kernels_chosen(*stack, arguments_)) {
+  if (kernels_chosen(*stack, arguments_, on_host_)) {
     for (const IValue& value : torch::jit::last(*stack, arguments_)) each_tensor(value, flush_of);
     if (own_(op, keys, stack)) return;
   }

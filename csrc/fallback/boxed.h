@@ -49,12 +49,16 @@ class ChosenKernel : public c10::OperatorKernel {
 // The same for an op that is composite for autograd: else what it is made of.
 class ChosenComposite : public c10::OperatorKernel {
  public:
-  ChosenComposite(const c10::OperatorHandle& op, const Attempt& own) : own_(own), arguments_(op.schema().arguments().size()) {}
+  ChosenComposite(const c10::OperatorHandle& op, const Attempt& own)
+      : own_(own),
+        arguments_(op.schema().arguments().size()),
+        on_host_(op.schema().argumentIndexWithName("batch_sizes").value_or(-1)) {}
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
   const Attempt own_;
   const size_t arguments_;
+  const int on_host_;  // the argument that PyTorch wants on the CPU, of packed sequences
 };
 
 // For ops that no BoxedKernel was made for: those without any kernel at the CUDA key.
