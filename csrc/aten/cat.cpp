@@ -178,4 +178,9 @@ bool move_all(std::vector<Move> moves, int64_t element, c10::Device device) {
   return true;
 }
 
+bool copy_on_card(const Tensor& to, const Tensor& from) {
+  return move_all({{to.mutable_data_ptr(), from.const_data_ptr(), nest_of(to, from, to.sizes())}}, to.element_size(),
+                  to.device());
+}
+
 }  // namespace blackwell_compat

@@ -19,4 +19,8 @@ struct Move {
 // has too many dimensions or elements.
 bool move_all(std::vector<Move> moves, int64_t element, c10::Device device);
 
+// The same for all of a tensor, of another of its sizes and dtype. The memory on the card is what changes: no copy on the host
+// takes its place, as it may for Tensor::copy_.
+bool copy_on_card(const at::Tensor& to, const at::Tensor& from);
+
 }  // namespace blackwell_compat

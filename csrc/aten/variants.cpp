@@ -5,6 +5,7 @@
 #include <ATen/MemoryOverlap.h>
 #include <ATen/native/Resize.h>
 
+#include "aten/cat.h"
 #include "fallback/values.h"
 
 namespace blackwell_compat {
@@ -45,12 +46,10 @@ Tensor changed(const c10::OperatorHandle& op, const torch::jit::Stack& stack) {
   switch (variant_of(op)) {
     case Variant::kInPlace:
       return stands_alone(self, arguments.slice(1)) ? self : Tensor();
-    case Variant::kOut: {
+    default: {
       const Tensor out = destination(op, stack, self.sizes(), self.options());
-      return out.defined() ? out.copy_(self) : out;
+      return out.defined() && copy_on_card(out, self) ? out : Tensor();
     }
-    default:
-      return self.clone(at::MemoryFormat::Contiguous);
   }
 }
 

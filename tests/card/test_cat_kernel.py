@@ -13,7 +13,9 @@ TAKEN = {"aten::cat", "aten::cat.out", "aten::flip", "aten::roll"}
 OPS = {
     "cat": DTYPES,
     "stack": DTYPES,
-    **dict.fromkeys(("hstack", "vstack", "dstack", "column_stack", "flip", "fliplr", "flipud", "roll"), (torch.float32, torch.int8)),
+    **dict.fromkeys(
+        ("hstack", "vstack", "dstack", "column_stack", "flip", "fliplr", "flipud", "roll"), (torch.float32, torch.int8)
+    ),
 }
 
 
