@@ -1,0 +1,70 @@
+// arange and linspace in float64 or int64 whatever the dtype; eye, tril and triu as bands of a matrix.
+#include "kernels/elements.cuh"
+#include "kernels/range.cuh"
+
+namespace blackwell_compat {
+
+template <typename T>
+__device__ __forceinline__ void put(void* to, int64_t i, T value) {
+  static_cast<T*>(to)[i] = value;
+}
+
+__device__ __forceinline__ void range(const RangeParams& p) {
+  const int64_t i = int64_t(blockIdx.x) * kRangeThreads + threadIdx.x;
+  if (i >= p.size) return;
+  const double value = i < p.half ? p.start + i * p.step : p.end - (p.size - 1 - i) * p.step;
+  const int64_t whole = p.real ? static_cast<int64_t>(value) : p.whole_start + i * p.whole_step;
+  switch (p.number) {
+    case Number::kFloat:
+      return put(p.to, i, static_cast<float>(value));
+    case Number::kDouble:
+      return put(p.to, i, value);
+    case Number::kHalf:
+      return put(p.to, i, Convert<f16>::from(static_cast<float>(value)));
+    case Number::kBFloat16:
+      return put(p.to, i, Convert<bf16>::from(static_cast<float>(value)));
+    case Number::kByte:
+      return put(p.to, i, static_cast<unsigned char>(whole));
+    case Number::kChar:
+      return put(p.to, i, static_cast<signed char>(whole));
+    case Number::kShort:
+      return put(p.to, i, static_cast<short>(whole));
+    case Number::kInt:
+      return put(p.to, i, static_cast<int>(whole));
+    default:
+      return put(p.to, i, whole);
+  }
+}
+
+template <int bytes>
+__device__ __forceinline__ void band(const BandParams& p) {
+  using T = Element<bytes>;
+  unsigned rest = blockIdx.x * kRangeThreads + threadIdx.x;
+  if (rest >= p.elements) return;
+  int64_t from = 0, to = 0, diagonal = 0;
+#pragma unroll
+  for (int d = kBandDims - 1; d >= 0; --d) {
+    const unsigned outer = rest / p.sizes[d], step = rest - outer * p.sizes[d];
+    rest = outer;
+    from += step * p.from_strides[d];
+    to += step * p.to_strides[d];
+    if (d == kBandDims - 1) diagonal += step;
+    if (d == kBandDims - 2) diagonal -= step;
+  }
+  T value = T();
+  if (diagonal >= p.low && diagonal <= p.high) {
+    value = p.from ? static_cast<const T*>(p.from)[from] : *reinterpret_cast<const T*>(p.value);
+  }
+  static_cast<T*>(p.to)[to] = value;
+}
+
+}  // namespace blackwell_compat
+
+using namespace blackwell_compat;
+
+BC_ENTRY(compat_range, 256, RangeParams, range)
+BC_ENTRY(compat_range_band_b1, 256, BandParams, band<1>)
+BC_ENTRY(compat_range_band_b2, 256, BandParams, band<2>)
+BC_ENTRY(compat_range_band_b4, 256, BandParams, band<4>)
+BC_ENTRY(compat_range_band_b8, 256, BandParams, band<8>)
+BC_ENTRY(compat_range_band_b16, 256, BandParams, band<16>)
