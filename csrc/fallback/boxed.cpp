@@ -111,6 +111,7 @@ ChosenKernel::ChosenKernel(const c10::OperatorHandle& op, const Attempt& own)
 }
 
 bool ChosenKernel::attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (!kernels_chosen(*stack, arguments_)) return false;
   const auto arguments = torch::jit::last(*stack, arguments_);
   for (const IValue& value : arguments) each_tensor(value, flush_of);
   std::forward_list<Writing> writings;
@@ -125,7 +126,7 @@ bool ChosenKernel::attempt(const c10::OperatorHandle& op, c10::DispatchKeySet ke
 }
 
 void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (!kernels_chosen(*stack, arguments_) || !attempt(op, keys, stack)) boxed_(op, keys, stack);
+  if (!attempt(op, keys, stack)) boxed_(op, keys, stack);
 }
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {

@@ -36,10 +36,10 @@ class ChosenKernel : public c10::OperatorKernel {
  public:
   ChosenKernel(const c10::OperatorHandle& op, const Attempt& own);
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
-
- private:
+  // False, and nothing is done, where ours was not chosen or does not take the call.
   bool attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
+ private:
   const Attempt own_;
   BoxedKernel boxed_;
   const size_t arguments_;

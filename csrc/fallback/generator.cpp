@@ -21,13 +21,23 @@ uint64_t mixed(uint64_t seed, uint64_t offset) {
 
 }  // namespace
 
+Place advance(const at::Generator& generator, uint64_t numbers) {
+  auto advanced = generator;
+  const std::lock_guard<std::mutex> lock(advanced.mutex());
+  const Place place{advanced.current_seed(), advanced.get_offset()};
+  advanced.set_offset(place.offset + numbers);
+  return place;
+}
+
+at::Generator generator_of(const c10::IValue& given, c10::Device device) {
+  return given.isNone() ? at::globalContext().defaultGenerator(device) : given.toGenerator();
+}
+
 c10::IValue host_generator(const c10::IValue& given, c10::Device device) {
-  at::Generator generator = given.isNone() ? at::globalContext().defaultGenerator(device) : given.toGenerator();
+  const at::Generator generator = generator_of(given, device);
   if (generator.device().is_cpu()) return generator;
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  const uint64_t offset = generator.get_offset();
-  generator.set_offset(offset + kStep);
-  return at::Generator(at::detail::createCPUGenerator(mixed(generator.current_seed(), offset)));
+  const Place place = advance(generator, kStep);
+  return at::Generator(at::detail::createCPUGenerator(mixed(place.seed, place.offset)));
 }
 
 }  // namespace blackwell_compat::fallback

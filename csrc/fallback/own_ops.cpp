@@ -142,13 +142,16 @@ std::tuple<Tensor, Tensor> dropout(const Tensor& input, double p, std::optional<
   return {input * mask * (p == 1 ? 0 : 1 / (1 - p)), mask};
 }
 
-// Ours, but for cards that run PyTorch's kernels.
+// Ours, but for cards that run PyTorch's kernels; first a kernel of this package where there is one.
 template <void (*ours)(torch::jit::Stack*)>
 class OwnKernel : public c10::OperatorKernel {
  public:
-  explicit OwnKernel(const c10::OperatorHandle& op) : original_(op) {}
+  explicit OwnKernel(const c10::OperatorHandle& op) : original_(op) {
+    if (const Attempt* const own = own_kernel(full_name(op.operator_name()))) chosen_.emplace(op, *own);
+  }
 
-  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+    if (chosen_ && chosen_->attempt(op, keys, stack)) return;
     if (original_.there() && only_cards_with_kernels(*stack, op.schema().arguments().size())) return original_.call(op, stack);
     const at::AutoDispatchBelowADInplaceOrView below;
     ours(stack);
@@ -156,6 +159,7 @@ class OwnKernel : public c10::OperatorKernel {
 
  private:
   const Original original_;
+  std::optional<ChosenKernel> chosen_;
 };
 
 void boxed_local_scalar(torch::jit::Stack* stack) { stack->back() = local_scalar(stack->back().toTensor()); }

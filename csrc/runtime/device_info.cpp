@@ -11,7 +11,8 @@ namespace blackwell_compat::runtime {
 namespace {
 
 // Numbers of CUdevice_attribute
-constexpr int kMultiprocessors = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedOptin = 97;
+constexpr int kMultiprocessors = 16, kThreadsPerMultiprocessor = 39, kCapabilityMajor = 75, kCapabilityMinor = 76,
+              kSharedOptin = 97;
 
 DeviceInfo ask(c10::Device device) {
   primary_context(device);
@@ -24,7 +25,8 @@ DeviceInfo ask(c10::Device device) {
   };
   char name[128] = {};
   BC_CU(cuDeviceGetName(name, sizeof name, handle), "Asking ", device, " for its name");
-  return {name, 10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin)};
+  return {name, 10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin),
+          value(kThreadsPerMultiprocessor)};
 }
 
 }  // namespace

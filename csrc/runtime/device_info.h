@@ -11,6 +11,7 @@ struct DeviceInfo {
   int capability;  // 120 is compute capability 12.0
   int multiprocessors;
   int shared_bytes_per_block;  // at most, where the kernel asks for it
+  int threads_per_multiprocessor;
 };
 
 const DeviceInfo& device_info(c10::Device device);
