@@ -121,7 +121,7 @@ bool roll(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor given = arguments[0].toTensor();
   const bool in_a_row = dims.empty() && shifts.size() == 1;
   if ((!in_a_row && (shifts.size() != dims.size() || dims.empty())) || given.layout() != c10::kStrided) return false;
-  const Tensor self = in_a_row ? given.reshape({-1}) : given, out = at::empty(self.sizes(), self.options());
+  const Tensor self = in_a_row ? packed(given).view({-1}) : given, out = at::empty(self.sizes(), self.options());
   std::vector<int64_t> shift_of(self.dim());
   for (size_t i = 0; i < shifts.size(); ++i) {
     const int64_t dim = in_a_row ? 0 : wrapped(dims[i], self.dim());
@@ -181,6 +181,12 @@ bool move_all(std::vector<Move> moves, int64_t element, c10::Device device) {
 bool copy_on_card(const Tensor& to, const Tensor& from) {
   return move_all({{to.mutable_data_ptr(), from.const_data_ptr(), nest_of(to, from, to.sizes())}}, to.element_size(),
                   to.device());
+}
+
+Tensor packed(const Tensor& tensor) {
+  if (tensor.is_contiguous()) return tensor;
+  const Tensor copy = at::empty(tensor.sizes(), tensor.options());
+  return copy_on_card(copy, tensor) ? copy : tensor.contiguous();
 }
 
 }  // namespace blackwell_compat

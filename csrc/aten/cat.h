@@ -23,4 +23,7 @@ bool move_all(std::vector<Move> moves, int64_t element, c10::Device device);
 // takes its place, as it may for Tensor::copy_.
 bool copy_on_card(const at::Tensor& to, const at::Tensor& from);
 
+// The same values, contiguous.
+at::Tensor packed(const at::Tensor& tensor);
+
 }  // namespace blackwell_compat

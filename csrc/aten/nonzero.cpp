@@ -31,7 +31,7 @@ bool nonzero(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor given = arguments[0].toTensor();
   if (given.layout() != c10::kStrided || given.dim() > kNonzeroDims) return false;
   const c10::DeviceGuard guard(given.device());
-  const Tensor self = given.contiguous();
+  const Tensor self = packed(given);
   const auto options = self.options().dtype(at::kLong);
   NonzeroParams p{};
   p.from = self.const_data_ptr(), p.size = self.numel(), p.tiles = ceil_div(self.numel(), kNonzeroTile);
@@ -60,7 +60,7 @@ bool nonzero(const c10::OperatorHandle& op, Stack* stack) {
 }
 
 // In the order of a contiguous tensor of the mask's size
-Tensor places_of(const Tensor& mask) { return mask.reshape({-1}).nonzero().select(1, 0); }
+Tensor places_of(const Tensor& mask) { return packed(mask).view({-1}).nonzero().select(1, 0); }
 
 bool masked_select(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, op.schema().arguments().size());
@@ -70,7 +70,7 @@ bool masked_select(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor places = places_of(mask.to(self.device()).expand(sizes));
   Tensor out = destination(op, *stack, places.sizes(), self.options());
   if (!out.defined()) return false;
-  if (places.numel() > 0) at::index_select_out(out, self.to(places.device()).expand(sizes).reshape({-1}), 0, places);
+  if (places.numel() > 0) at::index_select_out(out, packed(self.to(places.device()).expand(sizes)).view({-1}), 0, places);
   give(op, stack, {out});
   return true;
 }
@@ -84,7 +84,7 @@ bool masked_scatter(const c10::OperatorHandle& op, Stack* stack) {
   }
   const Tensor places = places_of(mask.to(self.device()).expand(self.sizes()));
   if (source.numel() < places.numel()) return false;
-  if (places.numel() > 0) self.put_(places, source.reshape({-1}).narrow(0, 0, places.numel()));
+  if (places.numel() > 0) self.put_(places, packed(source).view({-1}).narrow(0, 0, places.numel()));
   give(op, stack, {self});
   return true;
 }
