@@ -7,6 +7,8 @@
 
 #include <optional>
 
+#include "aten/cat.h"
+#include "aten/index.h"
 #include "aten/nest.h"
 #include "aten/variants.h"
 #include "common/ceil_div.h"
@@ -141,7 +143,7 @@ bool take(const c10::OperatorHandle& op, Stack* stack) {
   if (index.scalar_type() != at::kLong || self.layout() != c10::kStrided) return false;
   const Tensor out = destination(op, *stack, index.sizes(), self.options());
   if (!out.defined()) return false;
-  const Tensor table = self.contiguous();
+  const Tensor table = packed(self);
   Access access(table);
   for (int64_t d = 0; d < index.dim(); ++d) access.loop(index.size(d), out.stride(d), 0, index.stride(d));
   access.index(index, table.numel(), 1);
@@ -157,7 +159,7 @@ bool put(const c10::OperatorHandle& op, Stack* stack) {
       source.numel() != index.numel() || !self.is_contiguous() || !changed(op, *stack).defined()) {
     return false;
   }
-  const Tensor flat_index = index.contiguous(), flat_source = source.contiguous();
+  const Tensor flat_index = packed(index), flat_source = packed(source);
   Access access(self);
   access.loop(index.numel(), 1, 0, 1);
   access.index(flat_index, self.numel(), 1);
@@ -166,32 +168,24 @@ bool put(const c10::OperatorHandle& op, Stack* stack) {
   return true;
 }
 
-// What x[..., i, j] means.
-struct Places {
-  std::vector<Tensor> indices;   // of one size and the same strides
-  std::vector<int64_t> indexed;  // dimensions of the table
-  c10::DimVector sizes;          // of the result
-  int64_t first;                 // dimension of the result where those of the indices begin
-
-  Access access(const Tensor& table, const Tensor& values) const {
-    Access access(table);
-    const int64_t width = indices[0].dim();
-    int64_t d = 0, next = 0;
-    const auto stride = [&](int64_t dim) { return values.defined() ? values.stride(dim) : 0; };
-    while (d < static_cast<int64_t>(sizes.size())) {
-      if (d >= first && d < first + width) {
-        access.loop(sizes[d], stride(d), 0, indices[0].stride(d - first));
-      } else {
-        while (std::find(indexed.begin(), indexed.end(), next) != indexed.end()) ++next;
-        access.loop(sizes[d], stride(d), table.stride(next), 0);
-        ++next;
-      }
-      ++d;
+Access access_of(const Places& places, const Tensor& table, const Tensor& values) {
+  Access access(table);
+  const int64_t width = places.indices[0].dim();
+  int64_t dim = 0;  // of the table
+  for (int64_t d = 0; d < values.dim(); ++d) {
+    if (d >= places.first && d < places.first + width) {
+      access.loop(values.size(d), values.stride(d), 0, places.indices[0].stride(d - places.first));
+      continue;
     }
-    for (size_t k = 0; k < indices.size(); ++k) access.index(indices[k], table.size(indexed[k]), table.stride(indexed[k]));
-    return access;
+    while (places.names(dim)) ++dim;
+    access.loop(values.size(d), values.stride(d), table.stride(dim), 0);
+    ++dim;
   }
-};
+  for (size_t k = 0; k < places.indices.size(); ++k) {
+    access.index(places.indices[k], table.size(places.indexed[k]), table.stride(places.indexed[k]));
+  }
+  return access;
+}
 
 std::optional<c10::DimVector> broadcast(const std::vector<Tensor>& tensors) {
   c10::DimVector sizes;
@@ -252,7 +246,7 @@ std::optional<Places> places_of(const Tensor& self, const IValue& given) {
   }
   const auto same = [&](const Tensor& index) { return index.strides() == places.indices[0].strides(); };
   if (!std::all_of(places.indices.begin(), places.indices.end(), same)) {
-    for (Tensor& index : places.indices) index = index.contiguous();
+    for (Tensor& index : places.indices) index = packed(index);
   }
   return places;
 }
@@ -263,7 +257,7 @@ bool index(const c10::OperatorHandle& op, Stack* stack) {
   const auto places = places_of(self, arguments[1]);
   if (!places) return false;
   const Tensor out = destination(op, *stack, places->sizes, self.options());
-  if (!out.defined() || !places->access(self, out).read(out)) return false;
+  if (!out.defined() || !access_of(*places, self, out).read(out)) return false;
   give(op, stack, {out});
   return true;
 }
@@ -282,12 +276,13 @@ bool fill_of_mask(const Tensor& self, const IValue& given, const Tensor& value) 
 bool index_put(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 5);
   const Tensor self = arguments[0].toTensor(), values = arguments[2].toTensor();
-  if (arguments[3].toBool() || values.scalar_type() != self.scalar_type() || !changed(op, *stack).defined()) return false;
-  if (!fill_of_mask(self, arguments[1], values)) {
+  const bool adds = arguments[3].toBool();
+  if (values.scalar_type() != self.scalar_type() || !changed(op, *stack).defined()) return false;
+  if (adds || !fill_of_mask(self, arguments[1], values)) {
     const auto places = places_of(self, arguments[1]);
     if (!places || !at::is_expandable_to(values.sizes(), places->sizes)) return false;
     const Tensor spread = values.to(self.device()).expand(places->sizes);
-    if (!places->access(self, spread).write(spread)) return false;
+    if (!(adds ? add_at(self, *places, spread) : access_of(*places, self, spread).write(spread))) return false;
   }
   give(op, stack, {self});
   return true;

@@ -86,7 +86,8 @@ bool pad(const Tensor& from, const Tensor& to, at::IntArrayRef padding, Fill fil
   p.from = from.const_data_ptr(), p.to = to.mutable_data_ptr(), p.fill = fill;
   if (fill == Fill::kConstant) {
     const Tensor host = at::scalar_tensor(value, at::device(at::kCPU).dtype(to.scalar_type()));
-    for (int64_t at = 0; at < 16; at += element) std::memcpy(p.value + at, host.const_data_ptr(), element);
+    auto* const bytes = reinterpret_cast<unsigned char*>(p.value);
+    for (int64_t at = 0; at < 16; at += element) std::memcpy(bytes + at, host.const_data_ptr(), element);
   }
   const int64_t unit = unit_of(dims, element, p), elements = to.numel() * element / unit;
   if (unit != element) {

@@ -29,4 +29,16 @@ struct ElementOf<16> {
 template <int bytes>
 using Element = typename ElementOf<bytes>::Type;
 
+// The element that 16 bytes begin with
+template <int bytes>
+__device__ __forceinline__ Element<bytes> element_of(const unsigned (&words)[4]) {
+  if constexpr (bytes == 16) {
+    return make_uint4(words[0], words[1], words[2], words[3]);
+  } else if constexpr (bytes == 8) {
+    return make_uint2(words[0], words[1]);
+  } else {
+    return static_cast<Element<bytes>>(words[0]);
+  }
+}
+
 }  // namespace blackwell_compat

@@ -36,8 +36,7 @@ __device__ __forceinline__ void index(const IndexParams& p) {
     int64_t row = 0;
     for (int k = 0; k < p.count; ++k) row += row_of(p.indices[k], at, p.wide, p.rows[k]) * p.row_strides[k];
     if (writes) {
-      const T* const source = p.from ? static_cast<const T*>(p.from) + from : reinterpret_cast<const T*>(p.value);
-      static_cast<T*>(p.to)[to + row] = *source;
+      static_cast<T*>(p.to)[to + row] = p.from ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);
     } else {
       static_cast<T*>(p.to)[to] = static_cast<const T*>(p.from)[from + row];
     }

@@ -17,8 +17,8 @@ struct IndexParams {
   long long to_strides[kIndexDims], from_strides[kIndexDims], index_strides[kIndexDims];
   unsigned sizes[kIndexDims], size;
   int dims, count;
-  bool wide;  // indices are 64-bit
-  alignas(16) unsigned char value[16];
+  bool wide;          // indices are 64-bit
+  unsigned value[4];  // an element's bytes
 };
 
 }  // namespace blackwell_compat

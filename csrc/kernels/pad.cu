@@ -32,7 +32,7 @@ __device__ __forceinline__ void pad(const PadParams& p) {
       }
       from += at * p.from_strides[d];
     }
-    static_cast<T*>(p.to)[to] = inside ? static_cast<const T*>(p.from)[from] : *reinterpret_cast<const T*>(p.value);
+    static_cast<T*>(p.to)[to] = inside ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);
   }
 }
 

@@ -17,7 +17,7 @@ struct PadParams {
   unsigned elements;  // of `to`
   int dims;           // the last ones; the others have one element
   Fill fill;
-  alignas(16) unsigned char value[16];
+  unsigned value[4];  // an element's bytes
 };
 
 }  // namespace blackwell_compat

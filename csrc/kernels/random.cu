@@ -48,8 +48,9 @@ __device__ __forceinline__ float fast_log(float value) { return __logf(value); }
 __device__ __forceinline__ double fast_log(double value) { return log(value); }
 __device__ __forceinline__ float fast_exp(float value) { return __expf(value); }
 __device__ __forceinline__ double fast_exp(double value) { return exp(value); }
-__device__ __forceinline__ float fast_tan(float value) { return __tanf(value); }
-__device__ __forceinline__ double fast_tan(double value) { return tan(value); }
+// Of half turns
+__device__ __forceinline__ float tangent(float value) { return __tanf(3.14159265358979323846f * value); }
+__device__ __forceinline__ double tangent(double value) { return sinpi(value) / cospi(value); }
 
 template <typename A>
 struct Machine;
@@ -66,7 +67,7 @@ template <typename A>
 __device__ __forceinline__ A cauchy(A value, A median, A sigma) {
   constexpr A kEpsilon = sizeof(A) == 4 ? Machine<A>::kEpsilon : A(0);
   value = max(min(value, 1 - kEpsilon), kEpsilon);
-  return fma(sigma, fast_tan(A(3.14159265358979323846) * (value - A(0.5))), median);
+  return fma(sigma, tangent(value - A(0.5)), median);
 }
 
 // A value of the distribution from a uniform or normal one

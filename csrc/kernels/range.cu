@@ -53,7 +53,7 @@ __device__ __forceinline__ void band(const BandParams& p) {
   }
   T value = T();
   if (diagonal >= p.low && diagonal <= p.high) {
-    value = p.from ? static_cast<const T*>(p.from)[from] : *reinterpret_cast<const T*>(p.value);
+    value = p.from ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);
   }
   static_cast<T*>(p.to)[to] = value;
 }

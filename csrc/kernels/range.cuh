@@ -23,7 +23,7 @@ struct BandParams {
   void* to;
   long long from_strides[kBandDims], to_strides[kBandDims], low, high;
   unsigned sizes[kBandDims], elements;
-  alignas(16) unsigned char value[16];
+  unsigned value[4];  // an element's bytes
 };
 
 }  // namespace blackwell_compat

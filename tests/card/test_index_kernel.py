@@ -43,10 +43,7 @@ OPS = {
     "put": SOME,
     "index_put": SOME,
     "__getitem__": SOME,
-    "_unsafe_masked_index": SOME,
-    "nn.functional.embedding": (torch.float32, torch.float16),
 }
-OPS = {name: dtypes for name, dtypes in OPS.items() if name in opinfo_kernels.OPS}
 
 
 @pytest.mark.parametrize(("name", "dtype"), opinfo_kernels.entries(OPS))

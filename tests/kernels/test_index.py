@@ -27,8 +27,7 @@ class Params(ctypes.Structure):
         ("dims", ctypes.c_int),
         ("count", ctypes.c_int),
         ("wide", ctypes.c_bool),
-        ("padding", ctypes.c_ubyte * (-(16 + 3 * 8 * INDICES + 3 * 8 * DIMS + 4 * DIMS + 13) % 16)),
-        ("value", ctypes.c_ubyte * 16),
+        ("value", ctypes.c_uint * 4),
     )
 
 
