@@ -61,7 +61,7 @@ void launch(const char* kernel, const Tensor& in, const Tensor& out, Between bet
                           is_linear(between) && out.scalar_type() == at::kDouble);
   }
   const int64_t piece = kAlignment / static_cast<int64_t>(out.element_size()), line = p.channels_last ? out.size(1) : out.size(3);
-  const bool whole = line % piece == 0 && reinterpret_cast<uintptr_t>(p.out) % kAlignment == 0;
+  const bool whole = !backward && line % piece == 0 && reinterpret_cast<uintptr_t>(p.out) % kAlignment == 0;
   p.piece = static_cast<int>(whole ? piece : 1);
   runtime::launch(std::string(kernel) + kernel_dtype(out.scalar_type()), out.device(),
                   {ceil_div(p.results / p.piece, kUpsampleThreads), kUpsampleThreads, 0}, &p);

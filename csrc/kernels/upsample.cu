@@ -35,10 +35,9 @@ struct Reads {
   __device__ __forceinline__ A weight(int of) const { return (low == of ? 1 - of_high : A(0)) + (high == of ? of_high : A(0)); }
 };
 
-// result(batch, channel, row, column) of each of a thread's places in `out`
-template <typename T, class Result>
+// result(batch, channel, row, column) of each of a thread's places in `out`, of which there are kPiece or one
+template <typename T, int kPiece, class Result>
 __device__ __forceinline__ void each_result(const UpsampleParams& p, Result result) {
-  constexpr int kPiece = 16 / sizeof(T);
   const int64_t first = (int64_t(blockIdx.x) * kUpsampleThreads + threadIdx.x) * p.piece;
   if (first >= p.results) return;
   int64_t i = first;
@@ -49,16 +48,16 @@ __device__ __forceinline__ void each_result(const UpsampleParams& p, Result resu
   for (int d = 0; d < 3; ++d) place[d] = static_cast<int>(i % order[d]), i /= order[d];
   union {
     uint4 whole;
-    T element[kPiece];
+    T element[16 / sizeof(T)];
   } made;
 #pragma unroll
   for (int e = 0; e < kPiece; ++e) {
-    if (e >= p.piece) break;
+    if (e > 0 && e >= p.piece) break;
     made.element[e] = Convert<T>::from(p.channels_last ? result(i, place[0] + e, place[2], place[1])
                                                        : result(i, place[2], place[1], place[0] + e));
   }
   T* const out = static_cast<T*>(p.out) + first;
-  if (p.piece == 1) {
+  if (kPiece == 1 || p.piece == 1) {
     *out = made.element[0];
   } else {
     *reinterpret_cast<uint4*>(out) = made.whole;
@@ -68,7 +67,7 @@ __device__ __forceinline__ void each_result(const UpsampleParams& p, Result resu
 template <typename T>
 __device__ __forceinline__ void upsample(const UpsampleParams& p) {
   using A = typename Accumulator<T>::type;
-  each_result<T>(p, [&](int64_t batch, int channel, int row, int column) {
+  each_result<T, 16 / sizeof(T)>(p, [&](int64_t batch, int channel, int row, int column) {
     const Reads<A> rows(p.between, p.scale[0], p.in_size[0], p.out_size[0], row);
     const Reads<A> columns(p.between, p.scale[1], p.in_size[1], p.out_size[1], column);
     const T* const image = static_cast<const T*>(p.in) + batch * p.in_batch + channel * p.in_channel;
@@ -93,7 +92,7 @@ __device__ __forceinline__ int first_reader(const UpsampleParams& p, int axis, i
 template <typename T>
 __device__ __forceinline__ void upsample_grad(const UpsampleParams& p) {
   using A = typename Accumulator<T>::type;
-  each_result<T>(p, [&](int64_t batch, int channel, int row, int column) {
+  each_result<T, 1>(p, [&](int64_t batch, int channel, int row, int column) {
     const T* const grad = static_cast<const T*>(p.in) + batch * p.in_batch + channel * p.in_channel;
     const int first = first_reader<A>(p, 1, column);
     A sum = 0;

@@ -14,7 +14,7 @@ struct UpsampleParams {
   long long results;
   int channels, in_size[2], out_size[2];
   int channels_last;  // of `out`
-  int piece;          // neighbours that a thread makes: 16 bytes of them, or one
+  int piece;          // neighbours that a thread makes: 16 bytes of them, or one, as for every gradient
   Between between;
   double scale[2];  // steps of the image from one position of the result to the next
 };

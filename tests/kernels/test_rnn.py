@@ -108,7 +108,8 @@ def test_gradients_of_lstm(dtype, given):
     dh, dc = (values(rows, size, dtype=dtype, seed=3 + i) for i in range(2))
     workspace, after = guarded(saved.detach().to(dh.dtype)), guarded(new.detach().to(dh.dtype))
     grad_gates, grad_state = empty(rows, 4 * size, dtype=dtype), empty(rows, size, dtype=dtype)
-    p = addresses(GradParams, state=state, cell=after, workspace=workspace, grad_input=grad_gates, grad_state=grad_state)
+    grads = {"grad_input": grad_gates, "grad_state": grad_state}
+    p = addresses(GradParams, state=state, cell=after, workspace=workspace, **grads)
     p.grad_hidden = dh.data_ptr() if given != "cell" else None
     p.grad_cell = dc.data_ptr() if given != "hidden" else None
     p.rows, p.size = rows, size
