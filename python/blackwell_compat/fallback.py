@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from blackwell_compat import _C, bypasses, kernels
 from blackwell_compat.lazy import set_lazy_upload
@@ -223,13 +225,41 @@ def enabled(device: int | str | torch.device | None = None) -> Iterator[None]:
             disable()
 
 
-def coverage() -> dict[str, str]:
+def coverage(target: nn.Module | Iterable[str] | None = None, *args: Any, **kwargs: Any) -> dict[str, str]:
     """Op -> what serves it: "kernel" (a CUDA kernel of this package, where mode kernel chose it), "fallback" (the CPU),
-    "own" (copies by the driver), "kept" (PyTorch's, needs no kernel)."""
+    "own" (copies by the driver), "kept" (PyTorch's, needs no kernel).
+
+    Args:
+        target: None: every op; names ("aten::add.Tensor"): those; a model: those that it calls, in a forward pass with
+            the other arguments.
+
+    An op with a kernel still goes to the CPU where that does not take its dtype or layout; `fallbacks()` counts that.
+    """
     served: dict[str, str] = dict(_C.fallback_coverage())
-    if kernels.are_chosen():
+    if not kernels.are_chosen():
+        served = {op: "fallback" if by == "kernel" else by for op, by in served.items()}
+    if target is None:
         return served
-    return {op: "fallback" if by == "kernel" else by for op, by in served.items()}
+    names = _ops_of(target, args, kwargs) if isinstance(target, nn.Module) else list(target)
+    return {name: served.get(name, "kept") for name in names}
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the names of ops as they reach the kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names[func._schema.name + ("." + func._schema.overload_name if func._schema.overload_name else "")] = None
+        return func(*args, **(kwargs or {}))
+
+
+def _ops_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    with torch.no_grad(), _Recorder() as recorder:
+        model(*args, **kwargs)
+    return list(recorder.names)
 
 
 def fallbacks() -> FallbackReport:
