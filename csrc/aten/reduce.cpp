@@ -119,7 +119,7 @@ bool add_or_multiply_call(const c10::OperatorHandle& op, Stack* stack, const cha
   auto dtype = given.value_or(promotes ? at::kLong : self.scalar_type());
   if (op.schema().is_mutable() && !given) dtype = arguments.back().toTensor().scalar_type();
   if (!adds_in(what, kind, self, dtype)) return false;
-  const Tensor result = result_of(op, *stack, sizes_without(self, dims, keepdim), self.options().dtype(dtype));
+  const Tensor result = result_of(op, *stack, self, sizes_without(self, dims, keepdim), dtype);
   if (!result.defined()) return false;
   add_or_multiply(what, kind, self, dims, result);
   give(op, stack, {result});
@@ -164,7 +164,7 @@ bool extreme_values(const c10::OperatorHandle& op, Stack* stack) {
   if (!has_extreme_kernel(self)) return false;
   const Dims dims = dims_of(arguments[1], self);
   if (!has_values(self, dims)) return false;
-  const Tensor result = result_of(op, *stack, sizes_without(self, dims, arguments[2].toBool()), self.options());
+  const Tensor result = result_of(op, *stack, self, sizes_without(self, dims, arguments[2].toBool()), self.scalar_type());
   if (!result.defined()) return false;
   extremes(kind, self, dims, result, {});
   give(op, stack, {result});
@@ -176,7 +176,7 @@ template <ReduceKind kind>
 bool extreme_of_all(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor self = torch::jit::last(*stack, op.schema().arguments().size())[0].toTensor();
   if (!has_extreme_kernel(self) || self.numel() == 0) return false;
-  const Tensor result = result_of(op, *stack, {}, self.options());
+  const Tensor result = result_of(op, *stack, self, {}, self.scalar_type());
   if (!result.defined()) return false;
   extremes(kind, self, all_dims(self), result, {});
   give(op, stack, {result});
@@ -191,12 +191,13 @@ bool extremes_and_places(const c10::OperatorHandle& op, Stack* stack) {
   if (!has_extreme_kernel(self)) return false;
   const Dims dims = one_dim(arguments[1].toInt(), self);
   if (!has_values(self, dims)) return false;
+  const auto sizes = sizes_without(self, dims, arguments[2].toBool());
   std::vector<Tensor> results;
   if (op.schema().is_mutable()) {
-    results = results_of(op, *stack);
-    if (results[0].scalar_type() != self.scalar_type() || results[1].scalar_type() != at::kLong) return false;
+    results = {resized(arguments[3].toTensor(), sizes, self.scalar_type(), self),
+               resized(arguments[4].toTensor(), sizes, at::kLong, self)};
+    if (!results[0].defined() || !results[1].defined()) return false;
   } else {
-    const auto sizes = sizes_without(self, dims, arguments[2].toBool());
     results = {at::empty(sizes, self.options()), at::empty(sizes, self.options().dtype(at::kLong))};
   }
   extremes(kind, self, dims, results[0], results[1]);
@@ -213,7 +214,7 @@ bool extreme_places(const c10::OperatorHandle& op, Stack* stack) {
   const Dims dims = arguments[1].isNone() ? all_dims(self) : one_dim(arguments[1].toInt(), self);
   if (!has_values(self, dims)) return false;
   const auto sizes = sizes_without(self, dims, arguments[2].toBool());
-  const Tensor result = result_of(op, *stack, sizes, self.options().dtype(at::kLong));
+  const Tensor result = result_of(op, *stack, self, sizes, at::kLong);
   if (!result.defined()) return false;
   extremes(kind, self, dims, {}, result);
   give(op, stack, {result});
@@ -233,7 +234,7 @@ bool truth(const c10::OperatorHandle& op, Stack* stack) {
     keepdim = arguments[2].toBool();
   }
   const auto dtype = self.scalar_type() == at::kByte ? at::kByte : at::kBool;
-  const Tensor result = result_of(op, *stack, sizes_without(self, dims, keepdim), self.options().dtype(dtype));
+  const Tensor result = result_of(op, *stack, self, sizes_without(self, dims, keepdim), dtype);
   if (!result.defined()) return false;
   const Tensor out = dense_for(result, dtype);
   ReduceParams p{};
@@ -258,7 +259,7 @@ bool variance(const c10::OperatorHandle& op, Stack* stack) {
   p.correction = arguments[2].isNone() ? 1 : arguments[2].toScalar().toDouble();
   const auto sizes = sizes_without(self, dims, arguments[3].toBool());
   if (c10::multiply_integers(sizes) * p.correction >= self.numel()) return false;  // PyTorch warns
-  const Tensor result = result_of(op, *stack, sizes, self.options());
+  const Tensor result = result_of(op, *stack, self, sizes, self.scalar_type());
   if (!result.defined()) return false;
   const Tensor out = dense_for(result, self.scalar_type()), mean = with_mean ? at::empty(sizes, self.options()) : Tensor();
   reduce_cuda(std::string("var_") + kernel_dtype(self.scalar_type()), p, self, dims, out, mean);
@@ -286,7 +287,7 @@ bool norm(const c10::OperatorHandle& op, Stack* stack) {
   if (std::isnan(order) || ((std::isinf(order) || order < 0) && !has_values(self, dims))) return false;
   const auto dtype = with_dtype ? arguments[4].toOptional<ScalarType>().value_or(self.scalar_type()) : self.scalar_type();
   if (!kernel_dtype(dtype) || at::promote_types(dtype, self.scalar_type()) != dtype) return false;
-  const Tensor result = result_of(op, *stack, sizes_without(self, dims, arguments[3].toBool()), self.options().dtype(dtype));
+  const Tensor result = result_of(op, *stack, self, sizes_without(self, dims, arguments[3].toBool()), dtype);
   if (!result.defined()) return false;
   ReduceParams p{};
   p.norm = norm_kind(order), p.order = order, p.wide = widens(self, dtype);

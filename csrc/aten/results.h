@@ -1,18 +1,31 @@
 // What attempts of any room do with results.
 #pragma once
 #include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
+#include <ATen/native/Resize.h>
 
 #include "common/own_kernels.h"
 
 namespace blackwell_compat {
 
-// The result of a call: by PyTorch's rules where it is given (out=, in place), otherwise new, dense and with these sizes.
-// Undefined where one of another dtype is given, about which the CPU's kernel knows what to say.
-inline at::Tensor result_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack, at::IntArrayRef sizes,
-                            const at::TensorOptions& options) {
-  if (!op.schema().is_mutable()) return at::empty(sizes, options);
-  const at::Tensor given = results_of(op, stack).front();
-  return given.scalar_type() == options.dtype().toScalarType() ? given : at::Tensor();
+// A tensor that a call wants its result in, resized as PyTorch would. Undefined where PyTorch may have something to say about it:
+// the CPU's kernel does then.
+inline at::Tensor resized(const at::Tensor& given, at::IntArrayRef sizes, at::ScalarType dtype, const at::Tensor& self) {
+  if (given.scalar_type() != dtype || !given.is_cuda() || given.layout() != c10::kStrided ||
+      at::has_internal_overlap(given) == at::MemOverlap::Yes || (given.is_alias_of(self) && !given.is_same(self))) {
+    return {};
+  }
+  if (!given.is_same(self)) at::native::resize_output(given, sizes);
+  return given;
+}
+
+// The result of a call on `self`: the one that is given (the last argument, or in place the first), or else new and dense
+inline at::Tensor result_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack, const at::Tensor& self,
+                            at::IntArrayRef sizes, at::ScalarType dtype) {
+  const auto& arguments = op.schema().arguments();
+  if (!op.schema().is_mutable()) return at::empty(sizes, self.options().dtype(dtype));
+  const bool in_place = arguments.front().alias_info() != nullptr;
+  return resized(in_place ? self : stack.back().toTensor(), sizes, dtype, self);
 }
 
 // `result`, or where it is not dense or of another dtype a tensor that finish() copies there

@@ -59,7 +59,7 @@ bool forward(const c10::OperatorHandle& op, Stack* stack) {
   if (!takes(self) || (widens && self.scalar_type() != at::kHalf && self.scalar_type() != at::kBFloat16)) return false;
   const int64_t dim = at::maybe_wrap_dim(arguments[1].toInt(), self.dim());
   const auto dtype = widens ? at::kFloat : self.scalar_type();
-  const Tensor result = result_of(op, *stack, self.sizes(), self.options().dtype(dtype));
+  const Tensor result = result_of(op, *stack, self, self.sizes(), dtype);
   if (!result.defined()) return false;
   compute(self.contiguous(), {}, dim, log, result);
   give(op, stack, {result});
@@ -78,7 +78,7 @@ bool backward(const c10::OperatorHandle& op, Stack* stack) {
     return false;
   }
   const int64_t dim = at::maybe_wrap_dim(arguments[2].toInt(), grad.dim());
-  const Tensor result = result_of(op, *stack, grad.sizes(), grad.options().dtype(input_dtype));
+  const Tensor result = result_of(op, *stack, grad, grad.sizes(), input_dtype);
   if (!result.defined()) return false;
   compute(output.contiguous(), grad.contiguous(), dim, log, result);
   give(op, stack, {result});

@@ -6,36 +6,33 @@
 namespace blackwell_compat {
 
 template <typename T>
-using Arithmetic = decltype(to_float(T()));
-
-template <typename T>
-__device__ __forceinline__ Arithmetic<T> read_at(const void* from, int64_t i, bool wide) {
-  return wide ? static_cast<const Arithmetic<T>*>(from)[i] : to_float(static_cast<const T*>(from)[i]);
+__device__ __forceinline__ Value<T> read_at(const void* from, int64_t i, bool wide) {
+  return wide ? static_cast<const Value<T>*>(from)[i] : to_float(static_cast<const T*>(from)[i]);
 }
 template <typename T>
-__device__ __forceinline__ void write_at(void* to, int64_t i, Arithmetic<T> value, bool wide) {
+__device__ __forceinline__ void write_at(void* to, int64_t i, Value<T> value, bool wide) {
   if (wide) {
-    static_cast<Arithmetic<T>*>(to)[i] = value;
+    static_cast<Value<T>*>(to)[i] = value;
   } else {
     static_cast<T*>(to)[i] = Convert<T>::from(value);
   }
 }
 
 template <typename T>
-__device__ __forceinline__ Arithmetic<T> weight_of(const NormParams& p, int64_t channel) {
+__device__ __forceinline__ Value<T> weight_of(const NormParams& p, int64_t channel) {
   return p.weight ? read_at<T>(p.weight, channel, p.wide_weight) : 1;
 }
 template <typename T>
-__device__ __forceinline__ Arithmetic<T> bias_of(const NormParams& p, int64_t channel) {
+__device__ __forceinline__ Value<T> bias_of(const NormParams& p, int64_t channel) {
   return p.bias ? read_at<T>(p.bias, channel, p.wide_weight) : 0;
 }
 template <typename T>
-__device__ __forceinline__ Arithmetic<T> mean_of(const NormParams& p, int64_t statistic) {
+__device__ __forceinline__ Value<T> mean_of(const NormParams& p, int64_t statistic) {
   return p.mean ? read_at<T>(p.mean, statistic, p.wide_statistics) : 0;
 }
 template <typename T>
-__device__ __forceinline__ Arithmetic<T> rstd_of(const NormParams& p, int64_t statistic) {
-  using A = Arithmetic<T>;
+__device__ __forceinline__ Value<T> rstd_of(const NormParams& p, int64_t statistic) {
+  using A = Value<T>;
   const A read = read_at<T>(p.rstd, statistic, p.wide_statistics);
   return p.of_variance ? inverse_root(read + A(p.eps)) : read;
 }
@@ -43,7 +40,7 @@ __device__ __forceinline__ Arithmetic<T> rstd_of(const NormParams& p, int64_t st
 // A row's channels and, for a thread, those of its values
 template <typename T>
 struct RowChannels {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const NormParams& p;
   const Team& team;
   int64_t first_channel;
@@ -80,7 +77,7 @@ struct RowChannels {
 
 template <typename T>
 __device__ __forceinline__ void norm_rows(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const Team team(p.team, p.packs);
   const int64_t row = team.row();
   const int length = static_cast<int>(p.n), n = row < p.rows ? length : 0;
@@ -118,7 +115,7 @@ __device__ __forceinline__ void norm_rows(const NormParams& p) {
 
 template <typename T>
 __device__ __forceinline__ void norm_grad_rows(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const Team team(p.team, p.packs);
   const int64_t row = team.row();
   const int length = static_cast<int>(p.n), n = row < p.rows ? length : 0;
@@ -154,7 +151,7 @@ __device__ __forceinline__ void norm_grad_rows(const NormParams& p) {
 // Rows are columns' parts here: each has `part` of them
 template <typename T>
 __device__ __forceinline__ void norm_grad_columns(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const ColumnTeam team(p.columns);
   const int64_t blocks = (p.n + p.columns - 1) / p.columns, split = blockIdx.x / blocks;
   const int64_t column = blockIdx.x % blocks * p.columns + team.column, end = min(p.rows, (split + 1) * p.part);
@@ -182,7 +179,7 @@ __device__ __forceinline__ int64_t statistic_of(const NormParams& p, unsigned sa
 // Of each channel of each sample
 template <typename T>
 __device__ __forceinline__ void norm_grad_sums(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const Team team(p.team, p.packs);
   const int64_t row = team.row();
   const int length = static_cast<int>(p.n), n = row < p.rows ? length : 0;
@@ -212,7 +209,7 @@ __device__ __forceinline__ int64_t element_of_grid() { return int64_t(blockIdx.x
 // From sums of `rows` parts
 template <typename T>
 __device__ __forceinline__ void norm_grad_parameters(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const int64_t channel = element_of_grid();
   if (channel >= p.channels) return;
   A sum = 0, dot = 0;
@@ -227,7 +224,7 @@ __device__ __forceinline__ void norm_grad_parameters(const NormParams& p) {
 // A statistic's, from the sums of each channel of each sample
 template <typename T>
 __device__ __forceinline__ void norm_grad_means(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const int64_t statistic = element_of_grid(), of_group = p.channels / p.groups;
   if (statistic >= (p.per_sample ? p.samples * p.groups : p.channels)) return;
   const int64_t first = p.per_sample ? statistic * of_group : statistic, step = p.per_sample ? 1 : p.channels;
@@ -246,7 +243,7 @@ __device__ __forceinline__ void norm_grad_means(const NormParams& p) {
 // One value of the result, or of the gradient with respect to the input
 template <typename T, bool is_grad>
 struct Applied {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   A mean, rstd, weight, bias, mean_grad, mean_dot;
 
   __device__ __forceinline__ Applied(const NormParams& p, int64_t at) {
@@ -299,7 +296,7 @@ __device__ __forceinline__ void norm_apply(const NormParams& p) {
 // A batch's means and, in `out_rstd`, variances, become part of the running ones, the variances then what divides
 template <typename T>
 __device__ __forceinline__ void norm_running(const NormParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const int64_t channel = element_of_grid();
   if (channel >= p.channels) return;
   const A mean = static_cast<const A*>(p.out_mean)[channel], variance = static_cast<const A*>(p.out_rstd)[channel];

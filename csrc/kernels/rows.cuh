@@ -1,7 +1,7 @@
 // Rows of values, each by a team of threads: adjacent ones of a block, a power of two of them. Columns likewise.
 #pragma once
-#include "kernels/platform.cuh"
 #include "kernels/team.cuh"
+#include "kernels/values.cuh"
 
 namespace blackwell_compat {
 

@@ -5,9 +5,6 @@
 
 namespace blackwell_compat {
 
-template <typename T>
-using Arithmetic = decltype(to_float(T()));
-
 template <typename A>
 __device__ __forceinline__ A lowest();
 template <>
@@ -94,7 +91,7 @@ __device__ __forceinline__ void store_row(const SoftmaxParams& p, const Team& te
 
 template <typename T>
 __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const Team team(p.team, p.packs);
   const int64_t row = team.row();
   const int length = static_cast<int>(p.n), n = row < p.outer ? length : 0;
@@ -117,7 +114,7 @@ __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
 
 template <typename T>
 __device__ __forceinline__ void softmax_grad_rows(const SoftmaxParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const Team team(p.team, p.packs);
   const int64_t row = team.row();
   const int length = static_cast<int>(p.n), n = row < p.outer ? length : 0;
@@ -154,7 +151,7 @@ struct Column {
 
 template <typename T>
 __device__ __forceinline__ void softmax_columns(const SoftmaxParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const ColumnTeam team(p.columns);
   const Column column(p, team);
   const T* const in = static_cast<const T*>(p.in) + column.at;
@@ -172,7 +169,7 @@ __device__ __forceinline__ void softmax_columns(const SoftmaxParams& p) {
 
 template <typename T>
 __device__ __forceinline__ void softmax_grad_columns(const SoftmaxParams& p) {
-  using A = Arithmetic<T>;
+  using A = Value<T>;
   const ColumnTeam team(p.columns);
   const Column column(p, team);
   const T *const output = static_cast<const T*>(p.in) + column.at, *const grad = static_cast<const T*>(p.grad) + column.at;

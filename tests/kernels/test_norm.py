@@ -162,13 +162,23 @@ def test_gradients_of_columns(card, dtype, samples, channels, parts):
     sum_grad, sum_dot = case.made(parts, channels), case.made(parts, channels)
     case.launch(
         *(card, "grad_columns", ceil_div(channels, columns) * parts, COLUMN_THREADS, COLUMN_BYTES),
-        rows=samples, n=channels, part=ceil_div(samples, parts), columns=columns,
-        mean=case.rounded(case.mean), rstd=case.rounded(case.rstd), sum_grad=sum_grad, sum_dot=sum_dot,
+        rows=samples,
+        n=channels,
+        part=ceil_div(samples, parts),
+        columns=columns,
+        mean=case.rounded(case.mean),
+        rstd=case.rounded(case.rstd),
+        sum_grad=sum_grad,
+        sum_dot=sum_dot,
     )
     of_weight, of_bias = case.made(channels, dtype=case.dtype), case.made(channels, dtype=case.dtype)
     case.launch(
         *(card, "grad_parameters", ceil_div(channels, THREADS), THREADS),
-        rows=parts, sum_grad=sum_grad, sum_dot=sum_dot, grad_weight=of_weight, grad_bias=of_bias,
+        rows=parts,
+        sum_grad=sum_grad,
+        sum_dot=sum_dot,
+        grad_weight=of_weight,
+        grad_bias=of_bias,
     )
     close(of_bias, case.grad.double().sum((0, 2)))
     close(of_weight, (case.grad.double() * case.normal()).sum((0, 2)))
@@ -233,8 +243,13 @@ def test_running_statistics(card, dtype, wide):
     ]
     case.launch(
         *(card, "running", 2, THREADS),
-        out_mean=mean, out_rstd=variance, running_mean=running[0], running_var=running[1],
-        n=n, momentum=0.1, wide_weight=wide,
+        out_mean=mean,
+        out_rstd=variance,
+        running_mean=running[0],
+        running_var=running[1],
+        n=n,
+        momentum=0.1,
+        wide_weight=wide,
     )
     for got, exact in zip((*running, variance), want, strict=True):
         close(got, exact)

@@ -14,7 +14,10 @@ KINDS = {name: i for i, name in enumerate(("plain", "mean", "max", "min", "any",
 NORMS = {1: 0, 2: 1, 0: 2, 3.5: 3, math.inf: 4, -math.inf: 5}
 NAMES = {
     **{dtype: name for name, dtype in DTYPES.items()},
-    torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "u8",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+    torch.bool: "u8",
 }
 
 
