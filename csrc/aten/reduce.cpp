@@ -240,8 +240,9 @@ bool truth(const c10::OperatorHandle& op, Stack* stack) {
   ReduceParams p{};
   p.kind = kind;
   p.ignored_bits = self.is_floating_point() ? 1 : 0;
-  const char* const names[] = {"u8", "i16", "i32", "i64"};
-  reduce_cuda(std::string("truth_") + names[c10::llvm::Log2_64(self.element_size())], p, self, dims, out);
+  const int64_t bytes = self.element_size();
+  const char* const bits = bytes == 1 ? "u8" : bytes == 2 ? "i16" : bytes == 4 ? "i32" : "i64";
+  reduce_cuda(std::string("truth_") + bits, p, self, dims, out);
   finish(out, result);
   give(op, stack, {result});
   return true;
