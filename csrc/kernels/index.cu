@@ -34,6 +34,7 @@ __device__ __forceinline__ void index(const IndexParams& p) {
       at += step * p.index_strides[d];
     }
     int64_t row = 0;
+#pragma unroll 1
     for (int k = 0; k < p.count; ++k) row += row_of(p.indices[k], at, p.wide, p.rows[k]) * p.row_strides[k];
     if (writes) {
       static_cast<T*>(p.to)[to + row] = p.from ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);
