@@ -103,14 +103,6 @@ bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except) {
   return any && chosen;
 }
 
-std::vector<at::Tensor> results_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack) {
-  torch::jit::Stack results = torch::jit::last(stack, op.schema().arguments().size()).vec();
-  op.callBoxedForDispatchKey(c10::DispatchKey::Meta, results);
-  std::vector<at::Tensor> made;
-  for (const c10::IValue& result : results) made.push_back(result.toTensor());
-  return made;
-}
-
 void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results) {
   torch::jit::drop(*stack, op.schema().arguments().size());
   for (at::Tensor& result : results) stack->emplace_back(std::move(result));

@@ -40,11 +40,7 @@ void choose_kernels(c10::Device device, bool chosen);
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except = -1);
 bool kernels_chosen(c10::Device device);
 
-// What a call returns, by PyTorch's rules (its kernel for meta tensors) and with its errors: uninitialized tensors on the card of
-// its arguments; or of those arguments the ones that it writes to, resized where they are out=.
-std::vector<at::Tensor> results_of(const c10::OperatorHandle& op, const torch::jit::Stack& stack);
-
-// They take the place of the arguments on the stack.
+// `results` take the place of the arguments on the stack.
 void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results);
 
 }  // namespace blackwell_compat

@@ -107,10 +107,24 @@ ChosenKernel::ChosenKernel(const c10::OperatorHandle& op, const Attempt& own)
   const OpFacts facts(op);
   for (size_t i = 0; i < arguments_; ++i) {
     if (facts.arguments[i].written) written_.push_back(i);
+    if (facts.mixes_devices && *op.schema().arguments()[i].type() == *c10::ListType::ofOptionalTensors()) indices_.push_back(i);
+  }
+}
+
+// Indices of a tensor on a card may lie on the CPU.
+void ChosenKernel::bring_indices(torch::jit::Stack* stack) const {
+  const size_t base = stack->size() - arguments_;
+  const IValue& self = (*stack)[base];
+  if (!self.isTensor() || !self.toTensor().is_cuda() || !kernels_chosen(self.toTensor().device())) return;
+  const c10::Device card = self.toTensor().device();
+  for (const size_t place : indices_) {
+    replace_tensors((*stack)[base + place],
+                    [&](const Tensor& t) { return t.defined() && t.is_cpu() && t.dim() > 0 ? t.to(card) : t; });
   }
 }
 
 bool ChosenKernel::attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (!indices_.empty()) bring_indices(stack);
   if (!kernels_chosen(*stack, arguments_)) return false;
   const auto arguments = torch::jit::last(*stack, arguments_);
   for (const IValue& value : arguments) each_tensor(value, flush_of);

@@ -40,10 +40,12 @@ class ChosenKernel : public c10::OperatorKernel {
   bool attempt(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
  private:
+  void bring_indices(torch::jit::Stack* stack) const;
+
   const Attempt own_;
   BoxedKernel boxed_;
   const size_t arguments_;
-  std::vector<size_t> written_;  // places of arguments
+  std::vector<size_t> written_, indices_;  // places of arguments
 };
 
 // The same for an op that is composite for autograd: else what it is made of.

@@ -19,6 +19,7 @@
 #include "fallback/sparse.h"
 #include "fallback/widened.h"
 #include "runtime/host_memory.h"
+#include "runtime/kernels.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -57,6 +58,7 @@ class Registry {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!libraries_.empty()) return;
     set_cards_with_kernels(cards_with_kernels);
+    runtime::set_before_launch(&flush_all);
     const NoWarnings quiet;
     try {
       add_all();

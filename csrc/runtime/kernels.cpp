@@ -138,9 +138,12 @@ Loaded& loaded(std::string_view name, c10::Device device) {
   return *table(device).load(std::string(name), device, code_of(std::string(name), device));
 }
 
+std::atomic<void (*)()> before_launch = nullptr;
+
 void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid& grid, const void* params) {
   TORCH_CHECK(grid.blocks > 0 && grid.blocks <= kMostBlocks, "kernels: ", std::string(name), " would take ", grid.blocks,
               " blocks, a launch has at most ", kMostBlocks, "; split the tensors");
+  if (const auto call = before_launch.load(std::memory_order_relaxed)) call();
   const UseContext context(device);
   if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_relaxed)) {
     BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, grid.shared_bytes), std::string(name), " on ", device);
@@ -154,6 +157,8 @@ void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid
 }
 
 }  // namespace
+
+void set_before_launch(void (*call)()) { before_launch = call; }
 
 void add_kernel(const std::string& source, const std::string& line, bool embedded) {
   const auto& sources = kernel_sources();

@@ -40,6 +40,9 @@ struct Grid {
 // loaded first while a CUDA graph is captured.
 void launch(std::string_view name, c10::Device device, const Grid& grid, const void* params);
 
+// What every launch calls first: tensors that it reads may have their newest values elsewhere.
+void set_before_launch(void (*call)());
+
 struct Loaded;
 
 // The same for who launches it often: its name is looked up once for each card.

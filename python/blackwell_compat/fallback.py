@@ -244,11 +244,11 @@ def coverage(target: nn.Module | Iterable[str] | None = None, *args: Any, **kwar
     return {name: served.get(name, "kept") for name in names}
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the names of ops as they reach the kernels."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: dict[str, None] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
