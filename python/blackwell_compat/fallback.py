@@ -227,7 +227,7 @@ def enabled(device: int | str | torch.device | None = None) -> Iterator[None]:
 
 def coverage(target: nn.Module | Iterable[str] | None = None, *args: Any, **kwargs: Any) -> dict[str, str]:
     """Op -> what serves it: "kernel" (a CUDA kernel of this package, where mode kernel chose it), "fallback" (the CPU),
-    "own" (copies by the driver), "kept" (PyTorch's, needs no kernel).
+    "own" (copies by the driver), "kept" (PyTorch's, needs no kernel), "composite" (made of other ops).
 
     Args:
         target: None: every op; names ("aten::add.Tensor"): those; a model: those that it calls, in a forward pass with
@@ -241,7 +241,7 @@ def coverage(target: nn.Module | Iterable[str] | None = None, *args: Any, **kwar
     if target is None:
         return served
     names = _ops_of(target, args, kwargs) if isinstance(target, nn.Module) else list(target)
-    return {name: served.get(name, "kept") for name in names}
+    return {name: served.get(name, "composite") for name in names}
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -40,6 +40,12 @@ def examine(device: torch.device) -> str | None:
         return _examined[index]
 
 
+def forget() -> None:
+    """Lets examine() ask every card again, as after a compiler was installed."""
+    with _lock:
+        _examined.clear()
+
+
 def _self_test(index: int) -> str | None:
     compilers.find()
     chosen = index in _chosen

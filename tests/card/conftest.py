@@ -33,6 +33,8 @@ def our_kernels():
         if fakecard.here():
             emulator.install()
             undo.callback(emulator.uninstall)
+            undo.callback(kernels.forget)
+            kernels.forget()
         reason = kernels.examine(torch.device("cuda", 0))
         if reason is not None and "compiles" in reason:
             pytest.skip(f"{reason}; BLACKWELL_COMPAT_NVRTC=<one that knows this card> would end this skip")

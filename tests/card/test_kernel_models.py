@@ -59,6 +59,19 @@ def test_equals_the_cpu(make):
     assert_equal_to_cpu(*make())
 
 
+def test_auto_takes_our_kernels():
+    model, inputs = gpt2()
+    model.eval()
+    with torch.inference_mode():
+        want = outputs(model(**inputs))
+        report = bc.patch_model(model.to(CARD))
+        assert report.mode == "kernel"
+        assert "ours do" in report.why
+        got = outputs(model(**{name: value.to(CARD) for name, value in inputs.items()}))
+    for name, value in want.items():
+        torch.testing.assert_close(got[name].cpu(), value, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("make", [kokoro, piper], ids=lambda make: make.__name__)
 def test_speech_packages(make, enter, drawn_on_the_cpu, tmp_path):
     """Convolutions and transforms, also those that the model calls as functions, by our kernels."""

@@ -14,7 +14,7 @@ from blackwell_compat.patching.probe import examine
 
 MODES = ("auto", "native", "kernel", "hybrid", "cpu")
 ON_CARD = ("kernel", "hybrid")  # the data stays there
-SLOWER = "ops without a kernel run on the CPU one by one in modes kernel and hybrid; the whole model there is faster"
+SLOWER = "op by op on the CPU the model would be slower than there as a whole"
 
 
 class NotAvailable(RuntimeError):
@@ -78,4 +78,7 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
         asked = "asked for; " if mode == stays else ""
         return [Candidate(stays, f"{asked}{broken}", True), Candidate("cpu", f"{stays} raised", True)]
     no_image = any(NO_KERNEL in why for why in failed.values())
-    return [Candidate("cpu", f"{broken}; {SLOWER}", no_image)]
+    unusable = kernels.examine(device) if no_image else "what fails is not for want of kernels"
+    if unusable is None:
+        return [Candidate("kernel", f"{broken}; ours do", True), Candidate("cpu", "kernel raised", True)]
+    return [Candidate("cpu", f"{broken}; ours: {unusable}; {SLOWER}", no_image)]
