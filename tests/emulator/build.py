@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ LINK = ["-shared", "-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,-z,de
 CHECKED = ["-DEMULATOR_CHECKED"]
 CHECKED_KERNEL = ["-fsanitize=thread,alignment", "-fno-tree-vectorize", "-fno-tree-slp-vectorize"]
 PROCESSES = 2
+# What is not the same on every generation of cards; a source without any of it is compiled once
+OF_A_GENERATION = re.compile(r"kArchitecture|__CUDA_ARCH__ *[<>=]|multiply_\d|load_matrices|async_|tf32")
+ANY_GENERATION = 1200
 
 
 def run(*command: object) -> None:
@@ -53,6 +57,16 @@ def made(target: Path, *command: object) -> Path:
     return target
 
 
+def text_of(source: Path, seen: set[Path]) -> str:
+    """A kernel's source with all of kernels/ that it includes, but for the platform."""
+    if source in seen or source.name == "platform.cuh":
+        return ""
+    seen.add(source)
+    text = source.read_text()
+    included = (text_of(KERNELS / name, seen) for name in re.findall(r'#include "kernels/(\S+)"', text))
+    return "".join([text, *included])
+
+
 def build(arch: int, checked: bool = False, sources: Path = KERNELS) -> Path:
     """The library with every .cu of `sources`, compiled for `__CUDA_ARCH__` `arch` (750, 1200).
 
@@ -63,16 +77,20 @@ def build(arch: int, checked: bool = False, sources: Path = KERNELS) -> Path:
     own = sorted(HERE.glob("include/**/*.[hc]*"))
     flags = [*FLAGS, *(CHECKED if checked else [])]
     headers = [*own, *sorted({*KERNELS.glob("*.cuh"), *sources.glob("*.cuh")})]
-    kernel_flags = [*flags, *KERNEL_FLAGS, *(CHECKED_KERNEL if checked else []), f"-D__CUDA_ARCH__={arch}"]
+    kernel_flags = [*flags, *KERNEL_FLAGS, *(CHECKED_KERNEL if checked else [])]
     includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
     runtime = sorted(HERE.glob("src/*.cpp"))
     runtime_key = key_of(compiler, flags, *own, *sorted(HERE.glob("src/*.h")), Path(__file__))
     kernel_key = key_of(compiler, kernel_flags, *headers, Path(__file__))
 
     def compiled(source: Path) -> Path:
-        of_runtime = source.parent == HERE / "src"
-        key = key_of(runtime_key if of_runtime else kernel_key, str(source), source)
-        own_flags = [*flags, "-O3"] if of_runtime else kernel_flags
+        if source.parent == HERE / "src":
+            key, own_flags = key_of(runtime_key, str(source), source), [*flags, "-O3"]
+        else:
+            alike = sources == KERNELS and not OF_A_GENERATION.search(text_of(source, set()))
+            generation = ANY_GENERATION if alike else arch
+            key = key_of(kernel_key, generation, str(source), source)
+            own_flags = [*kernel_flags, f"-D__CUDA_ARCH__={generation}"]
         return made(BUILDS / "objects" / f"{source.stem}-{key}.o", compiler, *own_flags, *includes, "-c", source)
 
     with ThreadPoolExecutor(PROCESSES) as pool:

@@ -1,0 +1,123 @@
+"""The pointwise kernels as the emulator runs them, in memory that ends where the tensors end."""
+
+import ctypes
+
+import emulator
+import pytest
+import reference
+import torch
+from products import ceil_div, guarded
+
+THREADS, ELEMENTS, VECTORS, DIMS = 256, 4, 2, 8
+DTYPES = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "u8": torch.uint8,
+    "i8": torch.int8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+}
+KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES.values())}
+
+
+class Number(ctypes.Structure):
+    _fields_ = (("real", ctypes.c_double), ("imag", ctypes.c_double), ("integer", ctypes.c_longlong))
+
+
+class Params(ctypes.Structure):
+    """PointwiseParams of csrc/kernels/pointwise.cuh."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p * 4),
+        ("immediate", Number * 3),
+        ("scalar", Number * 3),
+        ("kind", ctypes.c_int * 4),
+        ("stride", ctypes.c_int * DIMS * 4),
+        ("extent", ctypes.c_int * DIMS),
+        ("by_extent", ctypes.c_uint * DIMS),
+        *((name, ctypes.c_int) for name in ("size", "dims")),
+        ("dense", ctypes.c_bool),
+    )
+
+
+@pytest.fixture(scope="module", params=[500, 800])
+def card(request):
+    return emulator.load(request.param)
+
+
+def run(card, op, out, inputs, dense=False, scalars=()):
+    """`out` = op(inputs), of the sizes of `out`; a number among the inputs goes by value."""
+    dtype = next(name for name, of_torch in DTYPES.items() if of_torch == inputs[0].dtype)
+    p = Params(size=out.numel(), dims=1 if dense else out.dim(), dense=dense)
+    for d, extent in enumerate([out.numel()] if dense else reversed(out.shape)):
+        p.extent[d], p.by_extent[d] = extent, 0xFFFFFFFF // extent
+    for k, t in enumerate([out, *inputs]):
+        if isinstance(t, torch.Tensor):
+            p.data[k], p.kind[k] = t.data_ptr(), KINDS[t.dtype]
+            strides = [1] if dense else t.expand(out.shape).stride()[::-1]
+            for d, stride in enumerate(strides):
+                p.stride[k][d] = stride * t.element_size()
+        else:
+            p.immediate[k - 1] = Number(t, 0, int(t))
+    for i, value in enumerate(scalars):
+        p.scalar[i] = Number(value, 0, int(value))
+    size = inputs[0].element_size()
+    width = VECTORS * (8 if size == 1 else 16 // size) if dense else ELEMENTS
+    card.launch(f"compat_pointwise_{op}_{dtype}", ceil_div(out.numel(), width * THREADS), THREADS, 0, p)
+    return out
+
+
+def empty(*size, dtype=torch.float32):
+    return guarded(torch.full(size, 77, dtype=dtype))
+
+
+def filled(*size, dtype=torch.float32, seed=0):
+    return guarded((reference.values(*size, seed=seed) * 9).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 7, 16, 4096, 5003])
+def test_dense(card, dtype, size):
+    a, b = (filled(size, dtype=DTYPES[dtype], seed=seed) for seed in (0, 1))
+    out = run(card, "add", empty(size, dtype=DTYPES[dtype]), [a, b], dense=True, scalars=[3])
+    torch.testing.assert_close(out, torch.add(a, b, alpha=3))
+
+
+@pytest.mark.parametrize("size", [3, 2049])
+def test_dense_comparison_with_a_number(card, size):
+    a = filled(size)
+    out = run(card, "lt", guarded(torch.zeros(size, dtype=torch.int8)).view(torch.uint8), [a, 2.5], dense=True)
+    assert torch.equal(out.bool(), a < 2.5)
+
+
+SHAPES = {
+    "broadcast": [(5, 1, 7), (1, 6, 7), (1,)],
+    "one": [(1,), (1,), (1,)],
+    "many": [(40, 33, 3), (33, 1), (40, 1, 3)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "i64"])
+@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+def test_broadcast(card, dtype, sizes):
+    a, b, c = (filled(*size, dtype=DTYPES[dtype], seed=seed) for seed, size in enumerate(sizes))
+    want = torch.addcmul(a, b, c, value=2)
+    out = run(card, "addcmul", empty(*want.shape, dtype=DTYPES[dtype]), [a, b, c], scalars=[2])
+    reference.assert_as_accurate(out, want, torch.addcmul(a.double(), b.double(), c.double(), value=2))
+
+
+def test_strides_and_a_result_of_another_dtype(card):
+    a = filled(9, 11).t()
+    whole = empty(11, 18, dtype=torch.float64)
+    out = run(card, "copy", whole[:, ::2], [a])
+    assert torch.equal(out, a.double())
+    assert (whole[:, 1::2] == 77).all()
+
+
+@pytest.mark.parametrize("of", [torch.float16, torch.int8, torch.int64, torch.float64], ids=str)
+def test_operands_of_other_dtypes(card, of):
+    a, b = filled(6, 5), filled(6, 5, dtype=of, seed=1)
+    torch.testing.assert_close(run(card, "mul", empty(6, 5), [a, b]), a * b.float())
