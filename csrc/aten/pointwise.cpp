@@ -35,7 +35,7 @@ constexpr std::array<Dtype, 11> kDtypes{{{at::kFloat, ScalarKind::kFloat, "f32",
                                          {at::kChar, ScalarKind::kChar, "i8", "signed char", false},
                                          {at::kShort, ScalarKind::kShort, "i16", "short", false},
                                          {at::kInt, ScalarKind::kInt, "i32", "int", false},
-                                         {at::kLong, ScalarKind::kLong, "i64", "int64_t", true},
+                                         {at::kLong, ScalarKind::kLong, "i64", "long long", true},
                                          {at::kBool, ScalarKind::kBool, "bool", "bool", true},
                                          {at::kComplexFloat, ScalarKind::kComplexFloat, "c64", "c64", true}}};
 

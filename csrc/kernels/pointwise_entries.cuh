@@ -18,7 +18,7 @@
   BC_POINTWISE_ENTRY(name, bf16, bf16) \
   BC_POINTWISE_RARE(name, f64, double)
 #define BC_DTYPES_INTS(name)               \
-  BC_POINTWISE_ENTRY(name, i64, int64_t)   \
+  BC_POINTWISE_ENTRY(name, i64, long long) \
   BC_POINTWISE_RARE(name, i32, int)        \
   BC_POINTWISE_RARE(name, i16, short)      \
   BC_POINTWISE_RARE(name, i8, signed char) \

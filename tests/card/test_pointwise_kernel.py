@@ -55,7 +55,6 @@ OPS = {
                 "mish",
                 "softplus",
                 "hardswish",
-                "hardsigmoid",
                 "logsigmoid",
             )
         ],
