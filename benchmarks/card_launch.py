@@ -27,8 +27,8 @@ CALLS, ROUNDS = 2000, 60
 
 def main() -> None:
     torch.set_num_threads(1)
-    nothing = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p)  # as a kernel: returns 0, changes nothing
-    fakecard.library().fakecard_register_kernel(b"compat_pointwise_add_f32", nothing)
+    returns_zero = ctypes.cast(ctypes.CDLL("libm.so.6").fegetround, ctypes.c_void_p)
+    fakecard.library().fakecard_register_kernel(b"compat_pointwise_add_f32", returns_zero)
     compilers.find()
     bc.enable()
     kernels.choose(torch.device("cuda", 0))

@@ -84,12 +84,14 @@ __device__ __forceinline__ void norm_rows(const NormParams& p) {
   const T* const in = static_cast<const T*>(p.in) + row * p.n;
   const bool again = length > team.values();
   A values[kRowValues], mean = 0, squares = 0;
+#pragma unroll 1
   for (int first = 0; first < length; first += team.values()) {
     team.load(in, first, n, A(0), values);
 #pragma unroll
     for (int i = 0; i < kRowValues; ++i) mean += values[i];
   }
   mean = p.centered ? team.reduce(mean, Add()) / A(p.n) : A(0);
+#pragma unroll 1
   for (int first = 0; first < length; first += team.values()) {
     if (again) team.load(in, first, n, A(0), values);
 #pragma unroll
@@ -103,6 +105,7 @@ __device__ __forceinline__ void norm_rows(const NormParams& p) {
     write_at<T>(p.out_rstd, row, rstd, p.wide_statistics);
   }
   const RowChannels<T> channels(p, team, row);
+#pragma unroll 1
   for (int first = 0; first < n; first += team.values()) {
     if (again) team.load(in, first, n, A(0), values);
 #pragma unroll
