@@ -11,6 +11,7 @@
 #include "aten/sort.h"
 #include "aten/variants.h"
 #include "common/ceil_div.h"
+#include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
 #include "fallback/shadow.h"
 #include "runtime/device_info.h"
@@ -24,31 +25,9 @@ using torch::jit::Stack;
 
 constexpr int64_t kBlocksOfMultiprocessor = 16;
 
+// Complex numbers are added part by part.
 const char* suffix_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-    case at::kComplexFloat:
-      return "f32";
-    case at::kDouble:
-    case at::kComplexDouble:
-      return "f64";
-    case at::kHalf:
-      return "f16";
-    case at::kBFloat16:
-      return "bf16";
-    case at::kLong:
-      return "i64";
-    case at::kInt:
-      return "i32";
-    case at::kShort:
-      return "i16";
-    case at::kChar:
-      return "i8";
-    case at::kByte:
-      return "u8";
-    default:
-      return nullptr;
-  }
+  return dtype == at::kComplexHalf ? nullptr : kernel_number(c10::toRealValueType(dtype));
 }
 
 // Where each of some sources goes in a tensor, and the reduction of those that go to one place.
@@ -81,7 +60,7 @@ class Accumulation {
     inner_.push_back({parts_, {1, 1}});
     simplify(inner_);
     simplify(nest_, -1);
-    if (nest_.size() > static_cast<size_t>(kAccumulateDims) || inner_.size() > static_cast<size_t>(kAccumulateDims)) return false;
+    if (!extend(inner_, kAccumulateDims) || !extend(nest_, kAccumulateDims)) return false;
     const c10::DeviceGuard guard(to_.device());
     const auto device = to_.device();
     const Tensor keys = sources_to(count), order = at::empty({count}, keys.options().dtype(at::kLong));
@@ -90,11 +69,9 @@ class Accumulation {
     AccumulateParams q{};
     q.keys = sorted.const_data_ptr(), q.from = from.const_data_ptr(), q.to = to_.mutable_data_ptr();
     q.order = static_cast<const long long*>(order.const_data_ptr()), q.from_stride = parts_ * stride;
-    const size_t missing = kAccumulateDims - inner_.size();
-    for (size_t d = 0; d < static_cast<size_t>(kAccumulateDims); ++d) {
-      q.sizes[d] = d < missing ? 1 : static_cast<unsigned>(inner_[d - missing].size);
-      if (d < missing) continue;
-      q.to_strides[d] = inner_[d - missing].strides[0], q.from_strides[d] = inner_[d - missing].strides[1];
+    for (size_t d = 0; d < inner_.size(); ++d) {
+      q.sizes[d] = static_cast<unsigned>(inner_[d].size);
+      q.to_strides[d] = inner_[d].strides[0], q.from_strides[d] = inner_[d].strides[1];
     }
     q.width = static_cast<unsigned>(width), q.count = static_cast<unsigned>(count);
     q.reduce = reduce, q.wide_keys = keys.scalar_type() == at::kLong, q.with_self = with_self;
@@ -110,11 +87,9 @@ class Accumulation {
     for (int64_t d = 0; d < to_.dim(); ++d) extent += parts_ * std::max<int64_t>(0, to_.size(d) - 1) * to_.stride(d);
     p_.wide_keys = extent > std::numeric_limits<int>::max();
     const Tensor keys = at::empty({count}, at::device(to_.device()).dtype(p_.wide_keys ? at::kLong : at::kInt));
-    const size_t missing = kAccumulateDims - nest_.size();
-    for (size_t d = 0; d < static_cast<size_t>(kAccumulateDims); ++d) {
-      p_.sizes[d] = d < missing ? 1 : static_cast<unsigned>(nest_[d - missing].size);
-      if (d < missing) continue;
-      p_.strides[d] = nest_[d - missing].strides[0], p_.index_strides[d] = nest_[d - missing].strides[1];
+    for (size_t d = 0; d < nest_.size(); ++d) {
+      p_.sizes[d] = static_cast<unsigned>(nest_[d].size);
+      p_.strides[d] = nest_[d].strides[0], p_.index_strides[d] = nest_[d].strides[1];
     }
     p_.keys = keys.mutable_data_ptr(), p_.size = static_cast<unsigned>(count);
     runtime::launch("compat_accumulate_keys", to_.device(), {ceil_div(count, kAccumulateThreads), kAccumulateThreads, 0}, &p_);

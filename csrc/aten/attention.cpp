@@ -13,6 +13,7 @@
 #include "common/ceil_div.h"
 #include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
+#include "common/pass_on.h"
 #include "runtime/device_info.h"
 #include "runtime/kernels.h"
 
@@ -145,7 +146,7 @@ bool scaled_dot_product_attention(const c10::OperatorHandle& op, Stack* stack) {
   const size_t count = op.schema().arguments().size();
   const auto given = torch::jit::last(*stack, count);
   const Tensor query = given[0].toTensor(), key = given[1].toTensor(), value = given[2].toTensor();
-  const Tensor mask = given[3].isNone() ? Tensor() : given[3].toTensor();
+  const Tensor mask = optional_tensor(given[3]);
   if (!given[4].isDouble() || given[4].toDouble() != 0 || query.dim() < 2 || key.dim() < 2 || value.dim() < 2) return false;
   if (query.dim() > 4 || key.dim() > 4 || value.dim() > 4) return false;
   if (at::GradMode::is_enabled() && (wants_grad(query) || wants_grad(key) || wants_grad(value) || wants_grad(mask))) return false;
@@ -163,8 +164,7 @@ bool scaled_dot_product_attention(const c10::OperatorHandle& op, Stack* stack) {
   const int64_t batch = call.query.size(0), heads = call.query.size(1), queries = call.query.size(2), width = call.query.size(3);
   const Tensor out = at::empty({batch, queries, heads, width}, query.options()).transpose(1, 2);
   if (!attend(call, out)) return false;
-  torch::jit::drop(*stack, count);
-  stack->emplace_back(query.dim() == 4 ? out : out.view(query.sizes()));
+  give(stack, count, {query.dim() == 4 ? out : out.view(query.sizes())});
   return true;
 }
 

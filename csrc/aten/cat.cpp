@@ -20,12 +20,11 @@ using torch::jit::Stack;
 CatPiece piece_of(const Move& move) {
   CatPiece piece{};
   piece.from = move.from, piece.to = move.to;
-  const size_t missing = kCatDims - move.nest.size();
-  for (size_t d = 0; d < kCatDims; ++d) {
-    piece.sizes[d] = d < missing ? 1 : static_cast<unsigned>(move.nest[d - missing].size);
-    if (d < missing) continue;
-    piece.to_strides[d] = move.nest[d - missing].strides[0];
-    piece.from_strides[d] = move.nest[d - missing].strides[1];
+  Nest<2> nest = move.nest;
+  extend(nest, kCatDims);
+  for (size_t d = 0; d < nest.size(); ++d) {
+    piece.sizes[d] = static_cast<unsigned>(nest[d].size);
+    piece.to_strides[d] = nest[d].strides[0], piece.from_strides[d] = nest[d].strides[1];
   }
   return piece;
 }

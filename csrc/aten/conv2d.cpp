@@ -9,6 +9,8 @@
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
 #include "common/kernel_dtype.h"
+#include "common/own_kernels.h"
+#include "common/pass_on.h"
 #include "kernels/conv1d.cuh"
 #include "kernels/conv2d.cuh"
 #include "runtime/device_info.h"
@@ -285,15 +287,13 @@ Tensor weight_grad(const Tensor& shorter, const Tensor& longer, const Shape& s, 
 // (input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
 bool convolution_2d(Stack* stack) {
   const auto given = torch::jit::last(*stack, 9);
-  const Tensor input = given[0].toTensor(), weight = given[1].toTensor(),
-               bias = given[2].isNone() ? Tensor() : given[2].toTensor();
+  const Tensor input = given[0].toTensor(), weight = given[1].toTensor(), bias = optional_tensor(given[2]);
   Shape shape{};
   if (!read_shape(given.slice(3), shape) || !fits(input, weight, shape)) return false;
   const int64_t channels = shape.transposed ? weight.size(1) * shape.groups : weight.size(0);
   if (bias.defined() && (bias.dim() != 1 || bias.size(0) != channels || bias.scalar_type() != input.scalar_type())) return false;
   const Tensor out = convolve(input, weight, bias, shape, size_of(input, weight, shape), format_of(input, weight));
-  torch::jit::drop(*stack, 9);
-  stack->emplace_back(out);
+  give(stack, 9, {out});
   return true;
 }
 
@@ -304,7 +304,7 @@ bool convolution_2d_backward(Stack* stack) {
   Shape shape{};
   if (!read_shape(given.slice(4), shape) || !fits(input, weight, shape) || !is_image(grad, input)) return false;
   const auto mask = given[10].toBoolList();
-  Tensor grads[3];
+  std::vector<Tensor> grads(3);
   if (mask[0]) {
     Shape reverse = shape;
     reverse.transposed = !shape.transposed;
@@ -315,8 +315,7 @@ bool convolution_2d_backward(Stack* stack) {
         shape.transposed ? weight_grad(input, grad, shape, weight.sizes()) : weight_grad(grad, input, shape, weight.sizes());
   }
   if (mask[2]) grads[2] = grad.sum({0, 2, 3});
-  torch::jit::drop(*stack, 11);
-  for (Tensor& result : grads) stack->emplace_back(std::move(result));
+  give(stack, 11, std::move(grads));
   return true;
 }
 

@@ -30,7 +30,7 @@ bool copy_to(const Tensor& to, const Tensor& from) {
     return false;
   const PointwiseKernels* const kernels = between(to, from);
   if (!kernels) return false;
-  const bool same = to.scalar_type() == from.scalar_type() && kernels == &pointwise_kernels("copy");
+  const bool same = to.scalar_type() == from.scalar_type() && to.is_conj() == from.is_conj() && to.is_neg() == from.is_neg();
   if (same && from.is_cuda() && to.sizes() == from.sizes() && to.strides() == from.strides() &&
       to.is_non_overlapping_and_dense()) {
     runtime::copy_between(to.mutable_data_ptr(), to.device(), from.const_data_ptr(), from.device(), to.nbytes());
@@ -78,8 +78,7 @@ bool in_place(Stack* stack, const F& computed) {
   const Tensor self = arguments[0].toTensor();
   const c10::DeviceGuard guard(self.device());
   if (self.numel() > 0 && !computed(self, arguments)) return false;
-  torch::jit::drop(*stack, count);
-  stack->emplace_back(self);
+  give(stack, count, {self});
   return true;
 }
 

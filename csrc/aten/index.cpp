@@ -3,6 +3,7 @@
 #include "kernels/index.cuh"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <optional>
@@ -58,15 +59,15 @@ class Access {
     std::vector<int64_t> offsets{address_of(to), address_of(from)};
     offsets.insert(offsets.end(), p_.row_strides, p_.row_strides + p_.count);
     const int64_t unit = widest_unit<2>(nest_, element_, offsets), steps = steps_of(nest_) * element_ / unit;
-    if (nest_.size() > kIndexDims || steps > std::numeric_limits<int>::max()) return false;
+    const int dims = static_cast<int>(nest_.size());
+    if (dims > kIndexDims || steps > std::numeric_limits<int>::max()) return false;
     in_units<2>(nest_, element_, unit);
-    p_.to = to, p_.from = from, p_.size = static_cast<unsigned>(steps), p_.dims = static_cast<int>(nest_.size());
+    p_.to = to, p_.from = from, p_.size = static_cast<unsigned>(steps), p_.dims = dims;
     for (int k = 0; k < p_.count; ++k) p_.row_strides[k] /= unit;
-    const size_t missing = kIndexDims - nest_.size();
-    for (size_t d = 0; d < kIndexDims; ++d) {
-      p_.sizes[d] = d < missing ? 1 : static_cast<unsigned>(nest_[d - missing].size);
-      if (d < missing) continue;
-      const auto [value, table, index] = nest_[d - missing].strides;
+    extend(nest_, kIndexDims);
+    for (size_t d = 0; d < nest_.size(); ++d) {
+      p_.sizes[d] = static_cast<unsigned>(nest_[d].size);
+      const auto [value, table, index] = nest_[d].strides;
       p_.to_strides[d] = writes ? table : value, p_.from_strides[d] = writes ? value : table, p_.index_strides[d] = index;
     }
     const c10::DeviceGuard guard(table_.device());
@@ -190,12 +191,8 @@ Access access_of(const Places& places, const Tensor& table, const Tensor& values
 std::optional<c10::DimVector> broadcast(const std::vector<Tensor>& tensors) {
   c10::DimVector sizes;
   for (const Tensor& tensor : tensors) {
-    while (static_cast<int64_t>(sizes.size()) < tensor.dim()) sizes.insert(sizes.begin(), 1);
-    for (int64_t d = 1; d <= tensor.dim(); ++d) {
-      int64_t& size = sizes[sizes.size() - d];
-      if (size == 1) size = tensor.size(-d);
-      if (tensor.size(-d) != 1 && tensor.size(-d) != size) return std::nullopt;
-    }
+    if (!at::are_expandable(sizes, tensor.sizes())) return std::nullopt;
+    sizes = at::infer_size_dimvector(sizes, tensor.sizes());
   }
   return sizes;
 }

@@ -8,6 +8,7 @@
 #include "aten/rows.h"
 #include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
+#include "common/pass_on.h"
 
 namespace blackwell_compat {
 namespace {
@@ -26,7 +27,7 @@ struct Nll {
   LossParams p{};
 
   Nll(const c10::IValue& self_, const c10::IValue& target_, const c10::IValue& weight_)
-      : self(self_.toTensor()), target(target_.toTensor()), weight(weight_.isNone() ? Tensor() : weight_.toTensor()) {}
+      : self(self_.toTensor()), target(target_.toTensor()), weight(optional_tensor(weight_)) {}
 
   bool is_taken(bool images) {
     const bool of_class = !images && self.dim() == 1;
@@ -113,10 +114,10 @@ bool mse_loss(Stack* stack) {
   if (!self.is_floating_point() || self.scalar_type() != target.scalar_type()) return false;
   const Tensor difference = at::sub(self, target), squares = at::mul(difference, difference);
   const auto reduction = reduction_of(arguments[2].toInt());
-  torch::jit::drop(*stack, 3);
-  stack->emplace_back(reduction == LossReduction::kNone   ? squares
-                      : reduction == LossReduction::kMean ? at::mean(squares)
-                                                          : at::sum(squares));
+  give(stack, 3,
+       {reduction == LossReduction::kNone   ? squares
+        : reduction == LossReduction::kMean ? at::mean(squares)
+                                            : at::sum(squares)});
   return true;
 }
 
@@ -129,8 +130,7 @@ bool mse_loss_grad(Stack* stack) {
   const Tensor difference = at::sub(self, target);
   const bool mean = reduction_of(arguments[3].toInt()) == LossReduction::kMean;
   const double factor = mean ? 2.0 / static_cast<double>(difference.numel()) : 2.0;
-  torch::jit::drop(*stack, 4);
-  stack->emplace_back(at::mul(at::mul(difference, factor), grad));
+  give(stack, 4, {at::mul(at::mul(difference, factor), grad)});
   return true;
 }
 

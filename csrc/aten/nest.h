@@ -46,6 +46,14 @@ void simplify(Nest<operands>& nest, int key = 0) {
   nest = std::move(joined);
 }
 
+// With loops of one step around, as many as a kernel has; false where there are more.
+template <size_t operands>
+bool extend(Nest<operands>& nest, size_t dims) {
+  if (nest.size() > dims) return false;
+  nest.insert(nest.begin(), dims - nest.size(), {1, {}});
+  return true;
+}
+
 template <size_t operands>
 int64_t steps_of(const Nest<operands>& nest) {
   int64_t steps = 1;

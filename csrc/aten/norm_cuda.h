@@ -5,8 +5,10 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "aten/reduce_cuda.h"
+#include "aten/results.h"
 #include "aten/rows.h"
 #include "common/kernel_dtype.h"
+#include "common/pass_on.h"
 #include "kernels/norm.cuh"
 
 namespace blackwell_compat {
@@ -16,8 +18,6 @@ inline bool fit_registers(int64_t n, const at::Tensor& input) {
   return n <= int64_t{most_team(static_cast<int>(input.element_size()))} * kRowValues;
 }
 
-inline at::Tensor optional_tensor(const c10::IValue& value) { return value.isNone() ? at::Tensor() : value.toTensor(); }
-inline const void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
 inline void* written(const at::Tensor& tensor) { return tensor.defined() ? tensor.mutable_data_ptr() : nullptr; }
 
 inline at::ScalarType arithmetic(const at::Tensor& tensor) { return at::toOpMathType(tensor.scalar_type()); }

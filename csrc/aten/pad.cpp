@@ -103,6 +103,12 @@ bool pad(const Tensor& from, const Tensor& to, at::IntArrayRef padding, Fill fil
   return true;
 }
 
+c10::DimVector padded_sizes(const Tensor& self, at::IntArrayRef padding) {
+  c10::DimVector sizes(self.sizes());
+  for (size_t i = 0; i < padding.size(); ++i) sizes[sizes.size() - 1 - i / 2] += padding[i];
+  return sizes;
+}
+
 bool constant_pad(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 3);
   const Tensor self = arguments[0].toTensor();
@@ -113,8 +119,7 @@ bool constant_pad(const c10::OperatorHandle& op, Stack* stack) {
       (value.isComplex() && !self.is_complex())) {
     return false;
   }
-  c10::DimVector sizes(self.sizes());
-  for (size_t i = 0; i < padding.size(); ++i) sizes[sizes.size() - 1 - i / 2] += padding[i];
+  const c10::DimVector sizes = padded_sizes(self, padding);
   if (std::any_of(sizes.begin(), sizes.end(), [](int64_t size) { return size < 0; })) return false;
   const Tensor out = at::empty(sizes, self.options().memory_format(self.suggest_memory_format()));
   if (!pad(self, out, padding, Fill::kConstant, value)) return false;
@@ -133,12 +138,6 @@ bool is_padding(at::IntArrayRef sizes, at::IntArrayRef padding, size_t spatial, 
     if (padding[i] <= -size || padding[i + 1] <= -size) return false;
   }
   return true;
-}
-
-c10::DimVector padded_sizes(const Tensor& self, at::IntArrayRef padding) {
-  c10::DimVector sizes(self.sizes());
-  for (size_t i = 0; i < padding.size(); ++i) sizes[sizes.size() - 1 - i / 2] += padding[i];
-  return sizes;
 }
 
 bool is_plain(const Tensor& tensor) {

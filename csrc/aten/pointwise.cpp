@@ -12,6 +12,7 @@
 
 #include "common/ceil_div.h"
 #include "common/own_kernels.h"
+#include "common/scalar_kind.h"
 #include "kernels/pointwise.cuh"
 
 namespace blackwell_compat {
@@ -21,30 +22,22 @@ using at::Tensor;
 using c10::IValue;
 using torch::jit::Stack;
 
+// In the order of ScalarKind
 struct Dtype {
-  at::ScalarType type;
-  ScalarKind kind;
   const char *name, *of_device;
   bool embedded;
 };
-constexpr std::array<Dtype, 11> kDtypes{{{at::kFloat, ScalarKind::kFloat, "f32", "float", true},
-                                         {at::kDouble, ScalarKind::kDouble, "f64", "double", false},
-                                         {at::kHalf, ScalarKind::kHalf, "f16", "f16", true},
-                                         {at::kBFloat16, ScalarKind::kBFloat16, "bf16", "bf16", true},
-                                         {at::kByte, ScalarKind::kByte, "u8", "unsigned char", false},
-                                         {at::kChar, ScalarKind::kChar, "i8", "signed char", false},
-                                         {at::kShort, ScalarKind::kShort, "i16", "short", false},
-                                         {at::kInt, ScalarKind::kInt, "i32", "int", false},
-                                         {at::kLong, ScalarKind::kLong, "i64", "long long", true},
-                                         {at::kBool, ScalarKind::kBool, "bool", "bool", true},
-                                         {at::kComplexFloat, ScalarKind::kComplexFloat, "c64", "c64", true}}};
-
-const Dtype* find_dtype(at::ScalarType type) {
-  for (const Dtype& one : kDtypes) {
-    if (one.type == type) return &one;
-  }
-  return nullptr;
-}
+constexpr std::array<Dtype, 11> kDtypes{{{"f32", "float", true},
+                                         {"f64", "double", false},
+                                         {"f16", "f16", true},
+                                         {"bf16", "bf16", true},
+                                         {"u8", "unsigned char", false},
+                                         {"i8", "signed char", false},
+                                         {"i16", "short", false},
+                                         {"i32", "int", false},
+                                         {"i64", "long long", true},
+                                         {"bool", "bool", true},
+                                         {"c64", "c64", true}}};
 
 constexpr unsigned bit(ScalarKind kind) { return 1u << static_cast<int>(kind); }
 
@@ -75,13 +68,14 @@ std::array<KernelsOfLine, kLineCount>& all_kernels() {
   static auto* const made = [] {
     auto* all = new std::array<KernelsOfLine, kLineCount>;
     for (size_t i = 0; i < kLineCount; ++i) {
-      for (const Dtype& dtype : kDtypes) {
-        if (!(kLines[i].dtypes & bit(dtype.kind))) continue;
+      for (size_t kind = 0; kind < kDtypes.size(); ++kind) {
+        if (!(kLines[i].dtypes & bit(static_cast<ScalarKind>(kind)))) continue;
+        const Dtype& dtype = kDtypes[kind];
         const std::string op = kLines[i].name, name = "compat_pointwise_" + op + "_" + dtype.name;
         runtime::add_kernel("pointwise",
                             "BC_ENTRY(" + name + ", 256, PointwiseParams, pointwise<" + op + "_op<" + dtype.of_device + ">>)",
                             dtype.embedded);
-        (*all)[i][static_cast<size_t>(dtype.kind)] = std::make_unique<runtime::Kernel>(name);
+        (*all)[i][kind] = std::make_unique<runtime::Kernel>(name);
       }
     }
     return all;
@@ -129,9 +123,9 @@ bool lay_out(const at::TensorIteratorBase& iter, const Line& line, ScalarKind co
       p.immediate[k - 1] = number(iter.tensor_base(k));
       continue;
     }
-    const Dtype* const dtype = find_dtype(iter.dtype(k));
-    if (!dtype) return false;
-    p.kind[k] = dtype->kind;
+    const auto kind = scalar_kind(iter.dtype(k));
+    if (!kind) return false;
+    p.kind[k] = *kind;
     p.data[k] = iter.data_ptr(k);
     for (int d = 0; d < p.dims; ++d) p.stride[k][d] = static_cast<int>(iter.strides(k)[d]);
     const bool consecutive = p.dims == 0 || p.stride[k][0] == iter.element_size(k);
@@ -250,8 +244,8 @@ const PointwiseKernels& pointwise_kernels(const std::string& name) {
 
 bool compute_pointwise(at::TensorIteratorBase& iter, const PointwiseKernels& kernels, at::ScalarType dtype,
                        at::ArrayRef<c10::Scalar> numbers) {
-  const Dtype* const computed = find_dtype(dtype);
-  runtime::Kernel* const kernel = computed ? all_kernels()[kernels.line][static_cast<size_t>(computed->kind)].get() : nullptr;
+  const auto computed = scalar_kind(dtype);
+  runtime::Kernel* const kernel = computed ? all_kernels()[kernels.line][static_cast<size_t>(*computed)].get() : nullptr;
   if (!kernel || iter.device_type(0) != c10::kCUDA || numbers.size() > kMostPointwiseScalars) return false;
   if (iter.numel() == 0) return true;
   if (!iter.can_use_32bit_indexing()) {
@@ -260,7 +254,7 @@ bool compute_pointwise(at::TensorIteratorBase& iter, const PointwiseKernels& ker
     return true;
   }
   PointwiseParams p{};
-  if (!lay_out(iter, kLines[kernels.line], computed->kind, p)) return false;
+  if (!lay_out(iter, kLines[kernels.line], *computed, p)) return false;
   for (size_t i = 0; i < numbers.size(); ++i) p.scalar[i] = number(numbers[i]);
   const int64_t width =
       p.dense ? kPointwiseVectors * pointwise_width(static_cast<int>(c10::elementSize(dtype))) : kPointwiseElements;

@@ -219,8 +219,7 @@ bool log_sigmoid_forward(torch::jit::Stack* stack) {
   auto iter = at::TensorIterator::unary_op(out, input);
   static const PointwiseKernels& kernels = pointwise_kernels("log_sigmoid");
   if (!compute_pointwise(iter, kernels, input.scalar_type())) return false;
-  torch::jit::drop(*stack, 1);
-  torch::jit::push(*stack, Tensor(iter.output_base(0)), at::empty({0}, input.options()));
+  give(stack, 1, {Tensor(iter.output_base(0)), at::empty({0}, input.options())});
   return true;
 }
 

@@ -75,8 +75,7 @@ bool avg_pool2d(Stack* stack) {
   const c10::DeviceGuard guard(self.device());
   const Tensor out = at::empty({image.size(0), image.size(1), size[0], size[1]}, image.options(), image.suggest_memory_format());
   launch("compat_pool_mean_", p, image, out);
-  torch::jit::drop(*stack, 7);
-  stack->emplace_back(self.dim() == 3 ? out.squeeze(0) : out);
+  give(stack, 7, {self.dim() == 3 ? out.squeeze(0) : out});
   return true;
 }
 
@@ -93,8 +92,7 @@ bool avg_pool2d_backward(Stack* stack) {
   const c10::DeviceGuard guard(self.device());
   const Tensor out = at::empty(image.sizes(), image.options(), image.suggest_memory_format());
   launch("compat_pool_mean_grad_", p, from, out);
-  torch::jit::drop(*stack, 8);
-  stack->emplace_back(self.dim() == 3 ? out.squeeze(0) : out);
+  give(stack, 8, {self.dim() == 3 ? out.squeeze(0) : out});
   return true;
 }
 

@@ -104,8 +104,7 @@ double rounded(double value, at::ScalarType dtype) {
 bool fill(Stack* stack, const RandomParams& p, size_t arguments) {
   const Tensor self = torch::jit::last(*stack, arguments)[0].toTensor();
   if (!draw(self, stack->back(), p)) return false;
-  torch::jit::drop(*stack, arguments);
-  stack->emplace_back(self);
+  give(stack, arguments, {self});
   return true;
 }
 
@@ -211,8 +210,7 @@ bool bernoulli_of_tensor(Stack* stack) {
     const char* const name = wide ? "compat_random_chances_f64" : "compat_random_chances_f32";
     runtime::launch(name, self.device(), {ceil_div(self.numel(), 4 * kRandomThreads), kRandomThreads, 0}, &p);
   }
-  torch::jit::drop(*stack, 3);
-  stack->emplace_back(self);
+  give(stack, 3, {self});
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "aten/variants.h"
 #include "common/ceil_div.h"
 #include "common/own_kernels.h"
+#include "common/scalar_kind.h"
 #include "runtime/kernels.h"
 
 namespace blackwell_compat {
@@ -19,31 +20,6 @@ namespace {
 
 using at::Tensor;
 using torch::jit::Stack;
-
-std::optional<Number> number_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return Number::kFloat;
-    case at::kDouble:
-      return Number::kDouble;
-    case at::kHalf:
-      return Number::kHalf;
-    case at::kBFloat16:
-      return Number::kBFloat16;
-    case at::kByte:
-      return Number::kByte;
-    case at::kChar:
-      return Number::kChar;
-    case at::kShort:
-      return Number::kShort;
-    case at::kInt:
-      return Number::kInt;
-    case at::kLong:
-      return Number::kLong;
-    default:
-      return std::nullopt;
-  }
-}
 
 // Whether out= may become one of `size` elements with no warning.
 bool grows_to(const Tensor& out, int64_t size) {
@@ -72,10 +48,10 @@ bool arange(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 4);
   const at::Scalar start = arguments[0].toScalar(), end = arguments[1].toScalar(), step = arguments[2].toScalar();
   const Tensor out = arguments[3].toTensor();
-  const auto number = number_of(out.scalar_type());
-  if (!number || !is_real(start) || !is_real(end) || !is_real(step)) return false;
+  const auto kind = number_kind(out.scalar_type());
+  if (!kind || !is_real(start) || !is_real(end) || !is_real(step)) return false;
   RangeParams p{};
-  p.number = *number;
+  p.kind = *kind;
   const bool whole = at::isIntegralType(out.scalar_type(), false);
   if (whole) {
     if (!start.isIntegral(true) || !end.isIntegral(true) || !step.isIntegral(true)) return false;
@@ -99,10 +75,10 @@ bool linspace(const c10::OperatorHandle& op, Stack* stack) {
   const at::Scalar start = arguments[0].toScalar(), end = arguments[1].toScalar();
   const int64_t steps = arguments[2].toInt();
   const Tensor out = arguments[3].toTensor();
-  const auto number = number_of(out.scalar_type());
-  if (!number || !is_real(start) || !is_real(end) || !grows_to(out, steps)) return false;
+  const auto kind = number_kind(out.scalar_type());
+  if (!kind || !is_real(start) || !is_real(end) || !grows_to(out, steps)) return false;
   RangeParams p{};
-  p.number = *number, p.real = true, p.half = steps == 1 ? 1 : steps / 2;
+  p.kind = *kind, p.real = true, p.half = steps == 1 ? 1 : steps / 2;
   p.start = start.toDouble(), p.end = end.toDouble();
   if (at::isIntegralType(out.scalar_type(), false)) {
     p.start = std::trunc(p.start), p.end = std::trunc(p.end);
@@ -123,12 +99,10 @@ bool launch(BandParams& p, const Tensor& from, const Tensor& out) {
   for (int64_t d = 0; d < dims - 2; ++d) nest.push_back({out.size(d), {out.stride(d), stride(d)}});
   simplify(nest);
   for (int64_t d = dims - 2; d < dims; ++d) nest.push_back({out.size(d), {out.stride(d), stride(d)}});
-  if (nest.size() > static_cast<size_t>(kBandDims) || out.numel() > std::numeric_limits<int>::max()) return false;
-  const size_t missing = kBandDims - nest.size();
-  for (size_t d = 0; d < static_cast<size_t>(kBandDims); ++d) {
-    p.sizes[d] = d < missing ? 1 : static_cast<unsigned>(nest[d - missing].size);
-    if (d < missing) continue;
-    p.to_strides[d] = nest[d - missing].strides[0], p.from_strides[d] = nest[d - missing].strides[1];
+  if (!extend(nest, kBandDims) || out.numel() > std::numeric_limits<int>::max()) return false;
+  for (size_t d = 0; d < nest.size(); ++d) {
+    p.sizes[d] = static_cast<unsigned>(nest[d].size);
+    p.to_strides[d] = nest[d].strides[0], p.from_strides[d] = nest[d].strides[1];
   }
   p.from = from.defined() ? from.const_data_ptr() : nullptr, p.to = out.mutable_data_ptr();
   p.elements = static_cast<unsigned>(out.numel());

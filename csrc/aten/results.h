@@ -28,6 +28,8 @@ inline at::Tensor result_of(const c10::OperatorHandle& op, const torch::jit::Sta
   return resized(in_place ? self : stack.back().toTensor(), sizes, dtype, self);
 }
 
+inline const void* data_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
+
 // `result`, or where it is not dense or of another dtype a tensor that finish() copies there
 inline at::Tensor dense_for(const at::Tensor& result, at::ScalarType dtype) {
   const bool suits = result.is_contiguous() && result.scalar_type() == dtype;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "aten/results.h"
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
 #include "common/kernel_dtype.h"
@@ -25,8 +26,6 @@ using torch::jit::Stack;
 
 constexpr int64_t kAlignment = 16;  // bytes that a step reads at a time
 
-Tensor optional_of(const IValue& value) { return is_absent(value) ? Tensor() : value.toTensor(); }
-const void* data_of(const Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; }
 Tensor dense(const Tensor& t) { return t.defined() ? t.contiguous() : t; }
 
 // Whether it is (rows, columns), or not there at all
@@ -53,7 +52,7 @@ bool cell(Stack* stack) {
   const Tensor state = given[2].toTensor();
   if (state.dim() != 2 || !gemm_takes(state.scalar_type()) || state.numel() == 0) return false;
   const int64_t rows = state.size(0), size = state.size(1);
-  const Tensor input_bias = optional_of(given[3]), hidden_bias = optional_of(given[4]);
+  const Tensor input_bias = optional_tensor(given[3]), hidden_bias = optional_tensor(given[4]);
   for (int i = 0; i < 2; ++i) {
     if (!has_size(given[i].toTensor(), state, rows, gates * size)) return false;
   }
@@ -70,17 +69,14 @@ bool cell(Stack* stack) {
   if (is_lstm) p.cell = cy.mutable_data_ptr();
   p.rows = rows, p.size = size;
   launch(is_lstm ? "lstm_cell" : "gru_cell", state, p);
-  torch::jit::drop(*stack, 5);
-  stack->emplace_back(hy);
-  if (is_lstm) stack->emplace_back(cy);
-  stack->emplace_back(workspace);
+  give(stack, 5, is_lstm ? std::vector{hy, cy, workspace} : std::vector{hy, workspace});
   return true;
 }
 
 // (grad_hy, grad_cy, cx, cy, workspace, has_bias)
 bool lstm_cell_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 6);
-  const Tensor grad_hy = optional_of(given[0]), grad_cy = optional_of(given[1]);
+  const Tensor grad_hy = optional_tensor(given[0]), grad_cy = optional_tensor(given[1]);
   const Tensor cx = given[2].toTensor(), cy = given[3].toTensor(), workspace = given[4].toTensor();
   if (cx.dim() != 2 || !gemm_takes(cx.scalar_type()) || cx.numel() == 0) return false;
   const int64_t rows = cx.size(0), size = cx.size(1);
@@ -99,8 +95,7 @@ bool lstm_cell_backward(Stack* stack) {
   p.rows = rows, p.size = size;
   launch("lstm_grad", cx, p);
   const Tensor bias = given[5].toBool() ? gates.sum(0) : Tensor();
-  torch::jit::drop(*stack, 6);
-  torch::jit::push(*stack, gates, grad_cx, bias);
+  give(stack, 6, {gates, grad_cx, bias});
   return true;
 }
 
@@ -122,8 +117,7 @@ bool gru_cell_backward(Stack* stack) {
   launch("gru_grad", dh, p);
   const bool has_bias = given[2].toBool();
   const Tensor input_bias = has_bias ? input.sum(0) : Tensor(), hidden_bias = has_bias ? hidden.sum(0) : Tensor();
-  torch::jit::drop(*stack, 3);
-  torch::jit::push(*stack, input, hidden, state, input_bias, hidden_bias);
+  give(stack, 3, {input, hidden, state, input_bias, hidden_bias});
   return true;
 }
 
@@ -244,10 +238,9 @@ Network network_of(const IValue& hx, c10::ArrayRef<IValue> given) {
   return net;
 }
 
-void give_states(Stack* stack, size_t count, const Tensor& out, const std::vector<Tensor>& states) {
-  torch::jit::drop(*stack, count);
-  stack->emplace_back(out);
-  for (const Tensor& state : states) stack->emplace_back(state);
+void give_states(Stack* stack, size_t count, const Tensor& out, std::vector<Tensor> states) {
+  states.insert(states.begin(), out);
+  give(stack, count, std::move(states));
 }
 
 // (input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)

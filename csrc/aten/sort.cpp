@@ -10,6 +10,7 @@
 #include "aten/variants.h"
 #include "common/ceil_div.h"
 #include "common/own_kernels.h"
+#include "common/scalar_kind.h"
 #include "runtime/device_info.h"
 #include "runtime/kernels.h"
 
@@ -18,32 +19,6 @@ namespace {
 
 using at::Tensor;
 using torch::jit::Stack;
-
-std::optional<SortKind> kind_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return SortKind::kFloat;
-    case at::kDouble:
-      return SortKind::kDouble;
-    case at::kHalf:
-      return SortKind::kHalf;
-    case at::kBFloat16:
-      return SortKind::kBFloat16;
-    case at::kByte:
-    case at::kBool:
-      return SortKind::kByte;
-    case at::kChar:
-      return SortKind::kChar;
-    case at::kShort:
-      return SortKind::kShort;
-    case at::kInt:
-      return SortKind::kInt;
-    case at::kLong:
-      return SortKind::kLong;
-    default:
-      return std::nullopt;
-  }
-}
 
 void sort_small(SortParams& p, c10::Device device) {
   p.padded = 1;
@@ -198,7 +173,7 @@ const OwnKernel kernels[] = {
 }  // namespace
 
 bool sort_on_card(const Tensor& self, const Sort& sort, const Tensor& values, const Tensor& indices) {
-  const auto kind = kind_of(self.scalar_type());
+  const auto kind = number_kind(self.scalar_type() == at::kBool ? at::kByte : self.scalar_type());
   if (!kind || self.layout() != c10::kStrided || self.numel() > std::numeric_limits<int>::max()) return false;
   const Tensor& result = indices.defined() ? indices : values;
   if (values.defined() && indices.defined() && values.strides() != indices.strides()) return false;
@@ -208,15 +183,13 @@ bool sort_on_card(const Tensor& self, const Sort& sort, const Tensor& values, co
     if (d != sort.dim) nest.push_back({self.size(d), {result.stride(d), self.stride(d)}});
   }
   simplify(nest);
-  if (nest.size() > static_cast<size_t>(kSortDims)) return false;
+  if (!extend(nest, kSortDims)) return false;
   SortParams p{};
   p.from = self.const_data_ptr(), p.values = values.defined() ? values.mutable_data_ptr() : nullptr;
   p.indices = indices.defined() ? static_cast<long long*>(indices.mutable_data_ptr()) : nullptr;
-  const size_t missing = kSortDims - nest.size();
-  for (size_t d = 0; d < static_cast<size_t>(kSortDims); ++d) {
-    p.sizes[d] = d < missing ? 1 : static_cast<unsigned>(nest[d - missing].size);
-    if (d < missing) continue;
-    p.to_strides[d] = nest[d - missing].strides[0], p.strides[d] = nest[d - missing].strides[1];
+  for (size_t d = 0; d < nest.size(); ++d) {
+    p.sizes[d] = static_cast<unsigned>(nest[d].size);
+    p.to_strides[d] = nest[d].strides[0], p.strides[d] = nest[d].strides[1];
   }
   p.rows = static_cast<unsigned>(steps_of(nest)), p.size = static_cast<unsigned>(self.numel() / p.rows);
   if (self.dim() > 0) p.stride = self.stride(sort.dim), p.to_stride = result.stride(sort.dim);

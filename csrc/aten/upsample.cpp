@@ -84,8 +84,7 @@ bool upsample(Stack* stack) {
   const auto format = axes == 2 ? in.suggest_memory_format() : at::MemoryFormat::Contiguous;
   const Tensor out = at::empty(sizes, in.options(), format);
   launch(backward ? "compat_upsample_grad_" : "compat_upsample_", as_image(in), as_image(out), kind, down, across, backward);
-  torch::jit::drop(*stack, kCount);
-  stack->emplace_back(out);
+  give(stack, kCount, {out});
   return true;
 }
 

@@ -28,8 +28,7 @@ bool weight_norm(Stack* stack) {
   p.norm = NormKind::kSquares, p.wide = true;
   reduce_cuda(std::string("norm_") + kernel_dtype(v.scalar_type()), p, v, ~(Dims(1) << dim) & (~Dims() >> (64 - v.dim())), norms);
   const Tensor w = at::mul(v, at::div(g, norms)).to(v.scalar_type());
-  torch::jit::drop(*stack, 3);
-  torch::jit::push(*stack, w, norms);
+  give(stack, 3, {w, norms});
   return true;
 }
 
@@ -48,8 +47,7 @@ bool weight_norm_grad(Stack* stack) {
   const Tensor direction = at::div(v, norms), dot = at::mul(grad, direction);
   const Tensor grad_g = others.empty() ? dot : at::sum(dot, others, true);
   const Tensor grad_v = at::mul(at::sub(grad, at::mul(direction, grad_g)), at::div(g, norms));
-  torch::jit::drop(*stack, 5);
-  torch::jit::push(*stack, grad_v.to(v.scalar_type()), grad_g.to(g.scalar_type()));
+  give(stack, 5, {grad_v.to(v.scalar_type()), grad_g.to(g.scalar_type())});
   return true;
 }
 

@@ -20,4 +20,22 @@ inline const char* kernel_dtype(c10::ScalarType dtype) {
   }
 }
 
+// The same for integers, too: "i64" to "i8", "u8".
+inline const char* kernel_number(c10::ScalarType dtype) {
+  switch (dtype) {
+    case c10::ScalarType::Long:
+      return "i64";
+    case c10::ScalarType::Int:
+      return "i32";
+    case c10::ScalarType::Short:
+      return "i16";
+    case c10::ScalarType::Char:
+      return "i8";
+    case c10::ScalarType::Byte:
+      return "u8";
+    default:
+      return kernel_dtype(dtype);
+  }
+}
+
 }  // namespace blackwell_compat

@@ -103,9 +103,13 @@ bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except) {
   return any && chosen;
 }
 
-void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results) {
-  torch::jit::drop(*stack, op.schema().arguments().size());
+void give(torch::jit::Stack* stack, size_t arguments, std::vector<at::Tensor> results) {
+  torch::jit::drop(*stack, arguments);
   for (at::Tensor& result : results) stack->emplace_back(std::move(result));
+}
+
+void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results) {
+  give(stack, op.schema().arguments().size(), std::move(results));
 }
 
 }  // namespace blackwell_compat

@@ -40,7 +40,8 @@ void choose_kernels(c10::Device device, bool chosen);
 bool kernels_chosen(const torch::jit::Stack& stack, size_t count, int except = -1);
 bool kernels_chosen(c10::Device device);
 
-// `results` take the place of the arguments on the stack.
+// `results` take the place of the arguments on the stack, of which an op has as many as its schema says.
+void give(torch::jit::Stack* stack, size_t arguments, std::vector<at::Tensor> results);
 void give(const c10::OperatorHandle& op, torch::jit::Stack* stack, std::vector<at::Tensor> results);
 
 }  // namespace blackwell_compat

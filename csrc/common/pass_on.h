@@ -11,6 +11,8 @@ namespace blackwell_compat {
 // Whether an optional tensor is not given; an undefined one is how autograd hands that on.
 inline bool is_absent(const c10::IValue& value) { return value.isNone() || (value.isTensor() && !value.toTensor().defined()); }
 
+inline at::Tensor optional_tensor(const c10::IValue& value) { return is_absent(value) ? at::Tensor() : value.toTensor(); }
+
 inline c10::OperatorHandle own_op(const std::string& name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(("blackwell_compat::" + name).c_str(), "");
 }

@@ -14,22 +14,22 @@ __device__ __forceinline__ void range(const RangeParams& p) {
   if (i >= p.size) return;
   const double value = i < p.half ? p.start + i * p.step : p.end - (p.size - 1 - i) * p.step;
   const int64_t whole = p.real ? static_cast<int64_t>(value) : p.whole_start + i * p.whole_step;
-  switch (p.number) {
-    case Number::kFloat:
+  switch (p.kind) {
+    case ScalarKind::kFloat:
       return put(p.to, i, static_cast<float>(value));
-    case Number::kDouble:
+    case ScalarKind::kDouble:
       return put(p.to, i, value);
-    case Number::kHalf:
+    case ScalarKind::kHalf:
       return put(p.to, i, Convert<f16>::from(static_cast<float>(value)));
-    case Number::kBFloat16:
+    case ScalarKind::kBFloat16:
       return put(p.to, i, Convert<bf16>::from(static_cast<float>(value)));
-    case Number::kByte:
+    case ScalarKind::kByte:
       return put(p.to, i, static_cast<unsigned char>(whole));
-    case Number::kChar:
+    case ScalarKind::kChar:
       return put(p.to, i, static_cast<signed char>(whole));
-    case Number::kShort:
+    case ScalarKind::kShort:
       return put(p.to, i, static_cast<short>(whole));
-    case Number::kInt:
+    case ScalarKind::kInt:
       return put(p.to, i, static_cast<int>(whole));
     default:
       return put(p.to, i, whole);

@@ -1,18 +1,17 @@
 // Tensors made of numbers: arange, linspace, eye; and triangles of tensors. What the host and the card share.
 #pragma once
+#include "kernels/scalar.cuh"
 
 namespace blackwell_compat {
 
 constexpr int kRangeThreads = 256, kBandDims = 5;
-
-enum class Number : int { kFloat, kDouble, kHalf, kBFloat16, kByte, kChar, kShort, kInt, kLong };
 
 // to[i] = start + i * step; from `half` on, end - (size - 1 - i) * step. Integers are whole, or numbers of `real` cut off.
 struct RangeParams {
   void* to;
   long long size, half, whole_start, whole_step;
   double start, step, end;
-  Number number;
+  ScalarKind kind;
   bool real;
 };
 

@@ -21,32 +21,32 @@ __device__ __forceinline__ Key key_at(const SortParams& p, int64_t at) {
   Key key = 0;
   int width = 32;
   switch (p.kind) {
-    case SortKind::kFloat:
+    case ScalarKind::kFloat:
       key = ordered(static_cast<const unsigned*>(p.from)[at], 32);
       break;
-    case SortKind::kDouble:
+    case ScalarKind::kDouble:
       key = ordered(static_cast<const Key*>(p.from)[at], width = 64);
       break;
-    case SortKind::kHalf:
+    case ScalarKind::kHalf:
       key = ordered(static_cast<const unsigned short*>(p.from)[at], width = 16);
       break;
-    case SortKind::kBFloat16:
+    case ScalarKind::kBFloat16:
       key = ordered(Key(static_cast<const unsigned short*>(p.from)[at]) << 16, 32) >> 16;
       width = 16;
       break;
-    case SortKind::kByte:
+    case ScalarKind::kByte:
       key = static_cast<const unsigned char*>(p.from)[at];
       width = 8;
       break;
-    case SortKind::kChar:
+    case ScalarKind::kChar:
       key = static_cast<const unsigned char*>(p.from)[at] ^ 0x80u;
       width = 8;
       break;
-    case SortKind::kShort:
+    case ScalarKind::kShort:
       key = static_cast<const unsigned short*>(p.from)[at] ^ 0x8000u;
       width = 16;
       break;
-    case SortKind::kInt:
+    case ScalarKind::kInt:
       key = static_cast<const unsigned*>(p.from)[at] ^ 0x80000000u;
       break;
     default:
@@ -57,10 +57,10 @@ __device__ __forceinline__ Key key_at(const SortParams& p, int64_t at) {
 }
 
 __device__ __forceinline__ Key key_of_nan(const SortParams& p) {
-  return p.kind == SortKind::kFloat ? 0xffffffffu : p.kind == SortKind::kDouble ? ~Key(0) : 0xffffu;
+  return p.kind == ScalarKind::kFloat ? 0xffffffffu : p.kind == ScalarKind::kDouble ? ~Key(0) : 0xffffu;
 }
 
-__device__ __forceinline__ bool has_nan(const SortParams& p) { return p.kind <= SortKind::kBFloat16; }
+__device__ __forceinline__ bool has_nan(const SortParams& p) { return p.kind <= ScalarKind::kBFloat16; }
 
 struct Row {
   int64_t from, to;
@@ -81,17 +81,17 @@ __device__ __forceinline__ void write(const SortParams& p, const Row& row, unsig
   if (p.indices) p.indices[to] = place;
   if (!p.values) return;
   switch (p.kind) {
-    case SortKind::kByte:
-    case SortKind::kChar:
+    case ScalarKind::kByte:
+    case ScalarKind::kChar:
       static_cast<unsigned char*>(p.values)[to] = static_cast<const unsigned char*>(p.from)[from];
       break;
-    case SortKind::kHalf:
-    case SortKind::kBFloat16:
-    case SortKind::kShort:
+    case ScalarKind::kHalf:
+    case ScalarKind::kBFloat16:
+    case ScalarKind::kShort:
       static_cast<unsigned short*>(p.values)[to] = static_cast<const unsigned short*>(p.from)[from];
       break;
-    case SortKind::kFloat:
-    case SortKind::kInt:
+    case ScalarKind::kFloat:
+    case ScalarKind::kInt:
       static_cast<unsigned*>(p.values)[to] = static_cast<const unsigned*>(p.from)[from];
       break;
     default:

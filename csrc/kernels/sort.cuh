@@ -1,5 +1,6 @@
 // Rows of numbers in order: sort, topk, kthvalue, median. What the host and the card share.
 #pragma once
+#include "kernels/scalar.cuh"
 
 namespace blackwell_compat {
 
@@ -9,8 +10,6 @@ constexpr int kSortSmallBytes = kSortSmall * 12;                     // a key of
 constexpr int kSortTile = 2048, kSortDigits = 256;                   // of a pass over longer rows
 constexpr int kSortMoveBytes = kSortThreads / 32 * kSortDigits * 4;  // a count per warp and digit
 constexpr int kSortCountBytes = kSortDigits * 4;
-
-enum class SortKind : int { kFloat, kDouble, kHalf, kBFloat16, kByte, kChar, kShort, kInt, kLong };
 
 // Which places of the sorted row are written
 enum class SortPick : int { kRange, kMedian, kMedianOfNumbers };
@@ -24,7 +23,7 @@ struct SortParams {
   long long stride, to_stride, strides[kSortDims], to_strides[kSortDims];
   unsigned sizes[kSortDims], rows, size;  // size: of a row
   unsigned first, kept;                   // of a range
-  SortKind kind;
+  ScalarKind kind;
   SortPick pick;
   bool descending;
   // Rows that a block sorts: elements of each, padded to a power of two, and how many rows

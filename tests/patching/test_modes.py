@@ -187,7 +187,7 @@ def test_auto_moves_to_the_cpu_where_the_card_does_not_work(on_card, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # INFO: no fallback without CUDA
     assert "mode cpu: PyTorch's kernels do not work on cuda:0 (" in caplog.text
     assert report.mode == "cpu"
-    assert "ops without a kernel run on the CPU one by one" in report.why
+    assert "op by op on the CPU the model would be slower" in report.why
     assert report.modules[0].provider.startswith("ours")
     assert report.moved_bytes == (16 + 4 + 4) * 4
     assert "MB moved to the CPU" in str(report)

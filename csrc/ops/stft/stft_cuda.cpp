@@ -4,6 +4,7 @@
 #include "common/fft_cuda.h"
 #include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
+#include "common/scalar_kind.h"
 #include "kernels/spectral.cuh"
 #include "ops/stft/stft.h"
 #include "runtime/kernels.h"
@@ -14,29 +15,9 @@ namespace {
 constexpr uintptr_t kWindowAlignment = 16;  // bytes that kernels read at a time
 
 ScalarKind kind_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return ScalarKind::kFloat;
-    case at::kDouble:
-      return ScalarKind::kDouble;
-    case at::kHalf:
-      return ScalarKind::kHalf;
-    case at::kBFloat16:
-      return ScalarKind::kBFloat16;
-    case at::kBool:
-    case at::kByte:
-      return ScalarKind::kByte;
-    case at::kChar:
-      return ScalarKind::kChar;
-    case at::kShort:
-      return ScalarKind::kShort;
-    case at::kInt:
-      return ScalarKind::kInt;
-    case at::kLong:
-      return ScalarKind::kLong;
-    default:
-      TORCH_CHECK_NOT_IMPLEMENTED(false, "stft_fp32: window must be of floating point values or integers, got ", dtype);
-  }
+  const auto kind = number_kind(dtype == at::kBool ? at::kByte : dtype);
+  TORCH_CHECK_NOT_IMPLEMENTED(kind, "stft_fp32: window must be of floating point values or integers, got ", dtype);
+  return *kind;
 }
 
 // To memory of `size` values: `width` values of `from`, `stride` apart, in the middle. Null: ones.

@@ -1,0 +1,46 @@
+// How the parameters of kernels name dtypes.
+#pragma once
+#include <c10/core/ScalarType.h>
+
+#include <optional>
+
+#include "kernels/scalar.cuh"
+
+namespace blackwell_compat {
+
+inline std::optional<ScalarKind> scalar_kind(c10::ScalarType dtype) {
+  switch (dtype) {
+    case c10::ScalarType::Float:
+      return ScalarKind::kFloat;
+    case c10::ScalarType::Double:
+      return ScalarKind::kDouble;
+    case c10::ScalarType::Half:
+      return ScalarKind::kHalf;
+    case c10::ScalarType::BFloat16:
+      return ScalarKind::kBFloat16;
+    case c10::ScalarType::Byte:
+      return ScalarKind::kByte;
+    case c10::ScalarType::Char:
+      return ScalarKind::kChar;
+    case c10::ScalarType::Short:
+      return ScalarKind::kShort;
+    case c10::ScalarType::Int:
+      return ScalarKind::kInt;
+    case c10::ScalarType::Long:
+      return ScalarKind::kLong;
+    case c10::ScalarType::Bool:
+      return ScalarKind::kBool;
+    case c10::ScalarType::ComplexFloat:
+      return ScalarKind::kComplexFloat;
+    default:
+      return std::nullopt;
+  }
+}
+
+// That of real numbers alone.
+inline std::optional<ScalarKind> number_kind(c10::ScalarType dtype) {
+  const auto kind = scalar_kind(dtype);
+  return kind && *kind <= ScalarKind::kLong ? kind : std::nullopt;
+}
+
+}  // namespace blackwell_compat
