@@ -1,4 +1,7 @@
-"""How long the kernels of a bfloat16 Llama take until they can be loaded: cold, compiled by NVRTC; warm, from the disk.
+"""How long the kernels of a model take until they can be loaded: cold, compiled by NVRTC; warm, from the disk.
+
+Matrix products of a bfloat16 Llama; all kernels that Kokoro launches (kokoro_kernels.json, which
+tests/card/test_kernel_models.py holds to what it does).
 
 Several at a time, as blackwell_compat.warmup does; no card is needed. Wall times are medians; the processor's time of
 each compilation stands in the JSON, and hardly knows what else the machine does.
@@ -12,15 +15,22 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from blackwell_compat import _C, compilers
 from common import RESULTS, machine
 
 ROUNDS = 5
-BARS_MS = {"cold": 3000, "warm": 50}
-CAPABILITIES = (120, 61)
+KOKORO = json.loads((Path(__file__).parent / "kokoro_kernels.json").read_text())
+
+
+class Case(NamedTuple):
+    model: str
+    capability: int
+    kernels: list[str]
+    bars_ms: dict[str, float]
 
 
 def get(kernel: str, capability: int) -> float:
@@ -30,8 +40,16 @@ def get(kernel: str, capability: int) -> float:
     return 1e3 * (time.thread_time() - start)
 
 
-def measure(capability: int) -> dict[str, Any]:
-    kernels = _C.kernels_for_linear(torch.bfloat16, capability)
+def cases() -> list[Case]:
+    llama = {"cold": 3000, "warm": 50}
+    return [
+        *(Case("Llama", arch, _C.kernels_for_linear(torch.bfloat16, arch), llama) for arch in (120, 61)),
+        Case("Kokoro", 120, KOKORO, {"cold": 15000, "warm": 300}),
+    ]
+
+
+def measure(case: Case) -> dict[str, Any]:
+    kernels, capability = case.kernels, case.capability
     wall: dict[str, list[float]] = {"cold": [], "warm": []}
     processor: dict[str, list[float]] = {kernel: [] for kernel in kernels}
     for _ in range(ROUNDS):
@@ -46,6 +64,7 @@ def measure(capability: int) -> dict[str, Any]:
                         processor[kernel].append(ms)
     ms = {name: statistics.median(taken) for name, taken in wall.items()}
     return {
+        "model": case.model,
         "architecture": f"sm_{capability}",
         "ms": ms,
         "ratio": ms["cold"] / ms["warm"],
@@ -61,18 +80,18 @@ def main() -> None:
     about = machine()
     print(f"compile: {', '.join(f'{key} {value}' for key, value in about.items())}")
     rows = []
-    for capability in CAPABILITIES:
-        row = {"compiler": f"NVRTC {found[_C.runtime_target(capability)[0]]}", **measure(capability)}
+    for case in cases():
+        row = {"compiler": f"NVRTC {found[_C.runtime_target(case.capability)[0]]}", **measure(case)}
         rows.append(row)
         ms, processor = row["ms"], row["processor_ms"]
-        missed = [f"{name} misses by {ms[name] - bar:.0f} ms" for name, bar in BARS_MS.items() if ms[name] >= bar]
+        missed = [f"{name} misses by {ms[name] - bar:.0f} ms" for name, bar in case.bars_ms.items() if ms[name] >= bar]
         slowest = max(processor, key=processor.get)
         print(
-            f"{len(processor)} kernels for {row['architecture']:<6} by {row['compiler']}  cold {ms['cold']:7.0f} ms  "
-            f"warm {ms['warm']:6.2f} ms  cold/warm {row['ratio']:5.0f}x  processor {sum(processor.values()):6.0f} ms, "
+            f"{case.model}: {len(processor)} kernels for {row['architecture']:<6} by {row['compiler']}  "
+            f"cold {ms['cold']:7.0f} ms  warm {ms['warm']:6.2f} ms  cold/warm {row['ratio']:5.0f}x  processor {sum(processor.values()):6.0f} ms, "
             f"{processor[slowest]:.0f} of it {slowest}"
         )
-        bars = ", ".join(f"{name} {bar} ms" for name, bar in BARS_MS.items())
+        bars = ", ".join(f"{name} {bar} ms" for name, bar in case.bars_ms.items())
         print(f"  bars: {bars}; {', '.join(missed) or 'kept'}")
     (RESULTS / "compile.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
 

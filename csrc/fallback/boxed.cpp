@@ -14,6 +14,7 @@
 #include "fallback/shadow.h"
 #include "fallback/values.h"
 #include "runtime/copy.h"
+#include "runtime/kernels.h"
 
 namespace blackwell_compat::fallback {
 namespace {
@@ -56,6 +57,20 @@ void write_unseen(const IValue& value) {
   for (const IValue& item : value.toListRef()) write_unseen(item);
 }
 
+// While kernels are gathered, a call that misses one is left to the CPU.
+bool call_own(const Attempt& own, const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (!runtime::gathers_kernels()) return own(op, keys, stack);
+  const auto arguments = torch::jit::last(*stack, op.schema().arguments().size()).vec();
+  const size_t base = stack->size() - arguments.size();
+  try {
+    return own(op, keys, stack);
+  } catch (const runtime::NotLoaded&) {
+    stack->resize(base);
+    stack->insert(stack->end(), arguments.begin(), arguments.end());
+    return false;
+  }
+}
+
 }  // namespace
 
 void set_notice(Notice notice) { chosen_notice = notice; }
@@ -66,7 +81,7 @@ void BoxedKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet,
   if (original_.there() && only_cards_with_kernels(*stack, facts_.arguments.size())) return original_.call(op, stack);
   check_runs_on_host(op, facts_.name, c10::DispatchKey::CPU);
   const InFlight flying;
-  const Notice notice = chosen_notice.load(std::memory_order_relaxed);
+  const Notice notice = runtime::gathers_kernels() ? Notice::kSilent : chosen_notice.load(std::memory_order_relaxed);
   TORCH_CHECK_NOT_IMPLEMENTED(
       notice != Notice::kError, facts_.name,
       ": no kernel of it works on this card, and BLACKWELL_COMPAT_FALLBACK=error forbids the CPU; set it to "
@@ -136,7 +151,7 @@ bool ChosenKernel::attempt(const c10::OperatorHandle& op, c10::DispatchKeySet ke
   }
   const at::AutoDispatchBelowADInplaceOrView below;
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  return own_(op, keys, stack);
+  return call_own(own_, op, keys, stack);
 }
 
 void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
@@ -146,7 +161,7 @@ void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   if (kernels_chosen(*stack, arguments_, on_host_)) {
     for (const IValue& value : torch::jit::last(*stack, arguments_)) each_tensor(value, flush_of);
-    if (own_(op, keys, stack)) return;
+    if (call_own(own_, op, keys, stack)) return;
   }
   op.callBoxedForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd, *stack);
 }

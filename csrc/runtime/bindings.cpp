@@ -1,6 +1,7 @@
 // Names in _C start with runtime_; python/blackwell_compat/compilers.py says what they mean.
 #include "runtime/bindings.h"
 
+#include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
@@ -56,6 +57,9 @@ void add_bindings(py::module_& m) {
   m.def("runtime_kernel_names", &kernel_names);
   m.def("runtime_kernel_source", &kernel_source);
   m.def("runtime_kernel_options", &kernel_options);
+  m.def("runtime_gather_kernels", &gather_kernels);
+  m.def("runtime_gathered_kernels", [](int device) { return gathered_kernels(card(device)); });
+  m.def("runtime_set_compile_notice", &set_compile_notice);
   m.def(
       "runtime_load_kernels", [](const std::vector<std::string>& names, int device) { load_kernels(names, card(device)); },
       Unlocked());

@@ -90,12 +90,13 @@ Target as_ptx(Target target) {
 }
 
 std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options,
-                     const Target& target) {
+                     const Target& target, const std::function<void()>& before) {
   std::ostringstream key;
   key << "NVRTC " << target.compiler->version() << '\n' << target.architecture << '\n' << options.size() << '\n';
   for (const std::string& option : options) key << option << '\n';
   key << source;
   if (auto code = find_kernel(key.str())) return *std::move(code);
+  if (before) before();
   std::string code = target.compiler->compile(name, source, options, target.architecture);
   keep_kernel(key.str(), code);
   return code;

@@ -1,5 +1,6 @@
 // From a kernel's source to code for a card: by the compiler that suits it best, once per machine.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,8 +29,9 @@ Target target_for(int capability);
 // PTX of the same architecture.
 Target as_ptx(Target target);
 
-// Code of `source`, from the disk (kernel_cache.h) where it was compiled before. `name` is for messages. Thread-safe.
+// Code of `source`, from the disk (kernel_cache.h) where it was compiled before; else `before` is called, which may be empty.
+// `name` is for messages. Thread-safe.
 std::string compiled(const std::string& name, const std::string& source, const std::vector<std::string>& options,
-                     const Target& target);
+                     const Target& target, const std::function<void()>& before = {});
 
 }  // namespace blackwell_compat::runtime

@@ -7,6 +7,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <thread>
 
@@ -70,13 +71,13 @@ struct Code {
   const void* data() const { return embedded ? embedded : compiled.data(); }
 };
 
-Code code_of(const std::string& name, c10::Device device) {
+Code code_of(const std::string& name, c10::Device device, const std::function<void()>& before_compiling = {}) {
   const int capability = device_info(device).capability;
   const Entry& entry = entry_of(name);
   const std::string embedded = entry.embedded ? embedded_for(capability) : "";
   if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry.source), {}};
   const Target target = target_for(capability);
-  return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target)};
+  return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target, before_compiling)};
 }
 
 void* load_module(const std::string& name, c10::Device device, const Code& code) {
@@ -124,6 +125,38 @@ class Table {
   std::map<const void*, void*> modules_;  // of what is embedded
 };
 
+// Names of kernels that launches missed, by card.
+class Gathered {
+ public:
+  void add(std::string_view name, c10::Device device) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    names_[device.index()].emplace(name);
+  }
+
+  std::vector<std::string> take(c10::Device device) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::set<std::string> names = std::exchange(names_[device.index()], {});
+    return {names.begin(), names.end()};
+  }
+
+  std::atomic<bool> on = false;
+
+ private:
+  std::mutex mutex_;
+  std::map<int, std::set<std::string>> names_;
+};
+
+Gathered& gathered() {
+  static auto* const all = new Gathered;
+  return *all;
+}
+
+// Never destroyed: it belongs to Python
+CompileNotice& compile_notice() {
+  static auto* const notice = new CompileNotice;
+  return *notice;
+}
+
 // Never destroyed: modules live as long as the context
 Table& table(c10::Device device) {
   static auto* const tables = new std::array<Table, kMostDevices>;
@@ -135,7 +168,18 @@ Loaded& loaded(std::string_view name, c10::Device device) {
   TORCH_CHECK(!is_capturing(device), "kernels: ", std::string(name), " is not loaded on ", device,
               " yet, which a CUDA graph that is being captured forbids; call blackwell_compat.warmup, or run the model once, ",
               "before torch.cuda.graph");
-  return *table(device).load(std::string(name), device, code_of(std::string(name), device));
+  if (gathers_kernels()) {
+    gathered().add(name, device);
+    throw NotLoaded();
+  }
+  const std::string named(name);
+  bool told = false;
+  const Code code = code_of(named, device, [&] {
+    told = static_cast<bool>(compile_notice());
+    if (told) compile_notice()(named, device.index());
+  });
+  if (told) compile_notice()("", device.index());
+  return *table(device).load(named, device, code);
 }
 
 std::atomic<void (*)()> before_launch = nullptr;
@@ -157,6 +201,12 @@ void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid
 }
 
 }  // namespace
+
+void gather_kernels(bool on) { gathered().on = on; }
+bool gathers_kernels() { return gathered().on.load(std::memory_order_relaxed); }
+std::vector<std::string> gathered_kernels(c10::Device device) { return gathered().take(device); }
+
+void set_compile_notice(CompileNotice notice) { compile_notice() = std::move(notice); }
 
 void set_before_launch(void (*call)()) { before_launch = call; }
 

@@ -5,6 +5,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,6 +41,21 @@ struct Grid {
 // Gives a kernel to PyTorch's current stream of a card. `params` is its only parameter. Throws RuntimeError where it has to be
 // loaded first while a CUDA graph is captured.
 void launch(std::string_view name, c10::Device device, const Grid& grid, const void* params);
+
+// What a launch throws while kernels are gathered.
+struct NotLoaded : std::exception {
+  const char* what() const noexcept override { return "kernels: one that is not loaded was launched while they are gathered"; }
+};
+
+// While on for any card, a launch of a kernel that is not loaded there throws NotLoaded and is noted.
+void gather_kernels(bool on);
+bool gathers_kernels();
+// The names noted for a card, which are forgotten then.
+std::vector<std::string> gathered_kernels(c10::Device device);
+
+// Called with the name of a kernel when a launch has to compile it, and with an empty one when that is done.
+using CompileNotice = std::function<void(const std::string& name, int device)>;
+void set_compile_notice(CompileNotice notice);
 
 // What every launch calls first: tensors that it reads may have their newest values elsewhere.
 void set_before_launch(void (*call)());

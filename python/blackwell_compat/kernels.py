@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +15,8 @@ from torch import nn
 from blackwell_compat import _C, compilers
 from blackwell_compat.doctor import runs_on
 
-_lock = threading.RLock()
+logger = logging.getLogger("blackwell_compat")
+_lock, _warming = threading.RLock(), threading.Lock()
 _examined: dict[int, str | None] = {}  # by the index of a card: why its kernels cannot be had, None where they work
 _chosen: set[int] = set()
 
@@ -96,32 +100,44 @@ def _dtypes(model: nn.Module) -> Iterable[torch.dtype]:
     return {p.dtype for p in model.parameters() if p.is_floating_point()}
 
 
-def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.dtype] | None = None) -> int:
+def warmup(
+    target: nn.Module | torch.device | str | int, *args: Any, dtypes: Iterable[torch.dtype] | None = None, **kwargs: Any
+) -> int:
     """Compiles and loads kernels now rather than at the first call; before a CUDA graph is captured it has to be done.
 
     Args:
-        target: a model on a card, whose dtypes are taken, or a card.
-        dtypes: instead of the model's; for a card: float32, float16 and bfloat16 unless given.
+        target: a model on a card, or a card.
+        args, kwargs: inputs of the model. It is called with them until no kernel is missing; what misses one is on the
+            CPU meanwhile, and counts in `fallbacks()`. Random numbers are drawn as if it had not been.
+        dtypes: without inputs, matrix products and convolutions of these dtypes are made ready: those of the model
+            unless given; for a card float32, float16 and bfloat16.
     Returns:
-        how many kernels are ready. A progress bar shows where a terminal is there.
+        how many kernels it made ready. A progress bar shows where a terminal is there.
     Raises:
         ValueError: `target` is not on a card. RuntimeError: a kernel cannot be compiled or loaded, and why.
     """
-    families = [_C.kernels_for_linear, _C.kernels_for_conv1d]
     if isinstance(target, nn.Module):
         device = next((p.device for p in target.parameters() if p.is_cuda), torch.device("cpu"))
-        dtypes = dtypes or _dtypes(target)
-        if not any(isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) for module in target.modules()):
-            families.remove(_C.kernels_for_conv1d)
     else:
         device = torch.device("cuda", target) if isinstance(target, int) else torch.device(target)
-        dtypes = dtypes or (torch.float32, torch.float16, torch.bfloat16)
     if device.type != "cuda":
         raise ValueError(f"warmup: target must be a card or a model on one, got {device}")
     compilers.find()
     index = index_of(device)
+    if isinstance(target, nn.Module) and (args or kwargs):
+        return _load_what_it_launches(target, args, kwargs, index)
+    families = [_C.kernels_for_linear, _C.kernels_for_conv1d]
+    if isinstance(target, nn.Module):
+        dtypes = dtypes or _dtypes(target)
+        if not any(isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) for module in target.modules()):
+            families.remove(_C.kernels_for_conv1d)
+    dtypes = dtypes or (torch.float32, torch.float16, torch.bfloat16)
     major, minor = torch.cuda.get_device_capability(index)
-    names = sorted({name for dtype in dtypes for family in families for name in family(dtype, 10 * major + minor)})
+    return _load({name for dtype in dtypes for family in families for name in family(dtype, 10 * major + minor)}, index)
+
+
+def _load(kernels: Iterable[str], index: int) -> int:
+    names = sorted(kernels)
     batch = os.cpu_count() or 1  # that many compile at a time
     batches = [names[i : i + batch] for i in range(0, len(names), batch)]
     try:
@@ -135,4 +151,46 @@ def warmup(target: nn.Module | torch.device | str | int, dtypes: Iterable[torch.
     return len(names)
 
 
+def _load_what_it_launches(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> int:
+    ready = 0
+    with _warming:
+        _C.runtime_gather_kernels(True)
+        try:
+            while True:
+                with torch.random.fork_rng(devices=[index]):
+                    model(*args, **kwargs)
+                missing = _C.runtime_gathered_kernels(index)
+                if not missing:
+                    return ready
+                ready += _load(missing, index)
+        finally:
+            _C.runtime_gather_kernels(False)
+
+
+class _Notice:
+    """Says on the terminal which kernel a launch waits for; once in the log where there is none."""
+
+    def __init__(self) -> None:
+        self.compiled: dict[int, int] = {}  # by the index of a card
+
+    def __call__(self, kernel: str, index: int) -> None:
+        if kernel:
+            self.compiled[index] = count = self.compiled.get(index, 0) + 1
+            card = torch.cuda.get_device_name(index)
+            if count == 1:
+                logger.info(
+                    "compiling kernels for %s as calls need them, once on this machine (kept in %s); "
+                    "blackwell_compat.warmup(model, inputs) compiles them ahead, several at a time",
+                    card,
+                    _C.runtime_cache_folder(),
+                )
+            line = f"\rblackwell_compat: compiling kernel {count} for {card}: {kernel}\x1b[K"
+        else:
+            line = "\r\x1b[K"
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
 _C.kernels_set_judge(_judge)
+_C.runtime_set_compile_notice(_Notice())

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib.util
+import os
+import subprocess
 import sys
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -11,6 +13,26 @@ import emulator
 import fakecard
 import pytest
 import torch
+
+OWN_PROCESS = "BLACKWELL_COMPAT_TEST_IN_ITS_OWN_PROCESS"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "own_process: in a process where no test loaded any kernel before")
+
+
+def pytest_pyfunc_call(pyfuncitem):
+    if pyfuncitem.get_closest_marker("own_process") is None or OWN_PROCESS in os.environ:
+        return None
+    options = [
+        str(arg) for arg in pyfuncitem.config.invocation_params.args if str(arg).startswith(("--card", "--wheel"))
+    ]
+    command = [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    done = subprocess.run(
+        command, cwd=pyfuncitem.config.rootpath, env=os.environ | {OWN_PROCESS: "1"}, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("chosen")
 def test_a_graph_records_what_was_loaded():
     x, weight = on_card(reference.values(20, 64), reference.values(24, 64, seed=1))
-    assert bc.warmup(CARD, [torch.float32]) > 0
+    assert bc.warmup(CARD, dtypes=[torch.float32]) > 0
     graph, got = captured(lambda: bc.compat_linear(x, weight))
     x.copy_(reference.values(20, 64, seed=5))
     graph.replay()
