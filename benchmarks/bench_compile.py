@@ -88,8 +88,8 @@ def main() -> None:
         slowest = max(processor, key=processor.get)
         print(
             f"{case.model}: {len(processor)} kernels for {row['architecture']:<6} by {row['compiler']}  "
-            f"cold {ms['cold']:7.0f} ms  warm {ms['warm']:6.2f} ms  cold/warm {row['ratio']:5.0f}x  processor {sum(processor.values()):6.0f} ms, "
-            f"{processor[slowest]:.0f} of it {slowest}"
+            f"cold {ms['cold']:7.0f} ms  warm {ms['warm']:6.2f} ms  cold/warm {row['ratio']:5.0f}x  "
+            f"processor {sum(processor.values()):6.0f} ms, {processor[slowest]:.0f} of it {slowest}"
         )
         bars = ", ".join(f"{name} {bar} ms" for name, bar in case.bars_ms.items())
         print(f"  bars: {bars}; {', '.join(missed) or 'kept'}")
