@@ -47,8 +47,8 @@ def main() -> None:
         "",
         f"Made by `python benchmarks/card_coverage.py`, torch {torch.__version__}.",
         "",
-        f"Of all ops of PyTorch {len(taken)} have a kernel, with their in-place and out= forms and gradients; csrc/aten "
-        f"and csrc/kernels are {code} lines, {code / len(taken):.1f} for each.",
+        f"Of all ops of PyTorch {len(taken)} have a kernel, with their in-place and out= forms and gradients; csrc/aten"
+        f" and csrc/kernels are {code} lines, {code / len(taken):.1f} for each.",
         "",
         "| served by | what that is | ops |",
         "| --- | --- | ---: |",

@@ -1,6 +1,7 @@
 """Plants the faults of kernel_faults.toml in csrc/kernels, one after the other; says which the emulator's tests catch.
 
 python tools/mutate_kernels.py [words of a fault's name]    # Python 3.11 that runs tests/kernels
+Of the tests those that launch the file's own kernels run, all of them where it has none.
 Ends with 1 where a fault is not caught. Each runs in a copy of the repository, in the plain build first, then in the
 checked one, which sees missing barriers.
 """
@@ -28,6 +29,14 @@ class Fault(NamedTuple):
     after: str
 
 
+def tests_of(file: str) -> list[str]:
+    room = Path(file).stem.split("_")[0]
+    folder = ROOT / "tests" / "kernels"
+    named = [test for test in sorted(folder.glob("test_*.py")) if test.stem == f"test_{room}"]
+    found = named or [test for test in sorted(folder.glob("test_*.py")) if f"compat_{room}_" in test.read_text()]
+    return [str(test.relative_to(ROOT)) for test in found] or ["tests/kernels"]
+
+
 def caught(fault: Fault, folder: Path) -> str:
     """By which build of the emulator; empty: by none."""
     for part in ("tests", "csrc/kernels"):
@@ -42,7 +51,17 @@ def caught(fault: Fault, folder: Path) -> str:
     file.write_text(text.replace(fault.before, fault.after))
     for mode in ("plain", "checked"):
         options = ["--checked"] if mode == "checked" else []
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options, "tests/kernels"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *options,
+            *tests_of(fault.file),
+        ]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""})
         if done.returncode == 1:
             return mode
