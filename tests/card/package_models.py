@@ -162,6 +162,26 @@ def chatterbox_t3(enter, tmp_path):
     return model, run
 
 
+def chatterbox_hift(enter, tmp_path):
+    """chatterbox.models.s3gen's HiFTGenerator: pitch, a source of harmonics, STFT, iSTFT; an eighth of its width."""
+    enter("chatterbox", "chatterbox.models", "chatterbox.models.s3gen", stubs=["scipy", "scipy.signal"])
+    from chatterbox.models.s3gen import hifigan
+    from chatterbox.models.s3gen.f0_predictor import ConvRNNF0Predictor
+
+    hifigan.get_window = lambda name, length, fftbins: torch.hann_window(length, periodic=fftbins).numpy()
+    model = hifigan.HiFTGenerator(
+        base_channels=64,
+        sampling_rate=24000,
+        upsample_rates=[8, 5, 3],
+        upsample_kernel_sizes=[16, 11, 7],
+        source_resblock_kernel_sizes=[7, 7, 11],
+        source_resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        f0_predictor=ConvRNNF0Predictor(cond_channels=32),
+    )
+    mel = values(1, 80, 6)
+    return model, lambda d: model.inference(mel.to(d))
+
+
 def sdxl_unet(enter, tmp_path):
     """diffusers' UNet2DConditionModel in the form of SDXL base: an eighth of its width, 2 transformer layers for 10."""
     pytest.importorskip("diffusers")
@@ -193,4 +213,4 @@ def sdxl_unet(enter, tmp_path):
     return model, run
 
 
-PACKAGES = [kokoro, xtts_gpt, piper, chatterbox_t3, sdxl_unet]
+PACKAGES = [kokoro, xtts_gpt, piper, chatterbox_t3, chatterbox_hift, sdxl_unet]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from blackwell_compat.precision.report import under
 from on_card import tensors, values
-from package_models import chatterbox_t3, kokoro, piper, sdxl_unet, xtts_gpt
+from package_models import chatterbox_hift, chatterbox_t3, kokoro, piper, sdxl_unet, xtts_gpt
 from test_fallback_models import bert, gpt2, llama, vits, wav2vec2, whisper
 
 transformers = pytest.importorskip("transformers")
@@ -105,7 +105,7 @@ def test_parts_of_speech_models(name, enter, tmp_path):
                 assert cosine(got, want) >= 0.999, part
 
 
-def hifigan(enter):
+def hifigan(enter, tmp_path):
     """TTS's HifiganGenerator as in XTTS v2, at an eighth of its width."""
     enter("TTS", "TTS.vocoder", "TTS.vocoder.models", stubs=["trainer", "trainer.io"])
     from TTS.vocoder.models.hifigan_generator import HifiganGenerator
@@ -129,11 +129,40 @@ def hifigan(enter):
     return model.eval(), (values(1, 64, 6), values(1, 32, 1))
 
 
-@pytest.mark.parametrize("name", [*SPEECH, "xtts hifigan"])
+class Decoder(torch.nn.Module):
+    """The part of a HiFTGenerator that is its decode(mel, source)."""
+
+    def __init__(self, hift):
+        super().__init__()
+        self.hift = hift
+
+    def forward(self, mel, source):
+        return self.hift.decode(mel, source)
+
+
+def hift(enter, tmp_path):
+    model, run = chatterbox_hift(enter, tmp_path)
+    with torch.no_grad():
+        source = run("cpu")[1]
+    return Decoder(model).eval(), (values(1, 80, 6), source)
+
+
+VOCODERS = {"xtts hifigan": hifigan, "chatterbox hift": hift}
+
+
+@pytest.mark.parametrize("name", VOCODERS)
+def test_spectrograms_of_vocoders(name, enter, tmp_path):
+    torch.manual_seed(0)
+    vocoder, args = VOCODERS[name](enter, tmp_path)
+    for got, want in by_policy(vocoder, lambda: vocoder(*args)):
+        assert decibels(spectrogram(got), spectrogram(want)) >= 30
+
+
+@pytest.mark.parametrize("name", [*SPEECH, *VOCODERS])
 def test_suggest_policy_reaches_40_decibels(name, enter, tmp_path):
-    if name == "xtts hifigan":
-        torch.manual_seed(0)
-        vocoder, args = hifigan(enter)
+    torch.manual_seed(0)
+    if name in VOCODERS:
+        vocoder, args = VOCODERS[name](enter, tmp_path)
     else:
         calls, part = parts(name, enter, tmp_path)
         vocoder, args, kwargs = calls[part]
