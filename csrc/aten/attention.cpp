@@ -33,8 +33,6 @@ bool is_plain(const Tensor& t) {
   return t.is_cuda() && t.layout() == c10::kStrided && !t.is_nested() && !at::isTensorSubclassLike(t);
 }
 
-bool wants_grad(const Tensor& t) { return t.defined() && t.requires_grad(); }
-
 // (batch, heads, rows, columns)
 Tensor in_heads(const Tensor& t) {
   if (t.dim() == 4) return t;
@@ -149,7 +147,6 @@ bool scaled_dot_product_attention(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor mask = optional_tensor(given[3]);
   if (!given[4].isDouble() || given[4].toDouble() != 0 || query.dim() < 2 || key.dim() < 2 || value.dim() < 2) return false;
   if (query.dim() > 4 || key.dim() > 4 || value.dim() > 4) return false;
-  if (at::GradMode::is_enabled() && (wants_grad(query) || wants_grad(key) || wants_grad(value) || wants_grad(mask))) return false;
   if (!given[6].isNone() && !given[6].isDouble()) return false;
   const double scale = given[6].isNone() ? 1 / std::sqrt(static_cast<double>(query.size(-1))) : given[6].toDouble();
   const at::AutoDispatchBelowADInplaceOrView below;

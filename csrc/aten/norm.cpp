@@ -53,7 +53,6 @@ bool rms_norm(const c10::OperatorHandle& op, Stack* stack) {
   Tensor input = arguments[0].toTensor(), weight = optional_tensor(arguments[2]);
   const auto normalized = arguments[1].toDimVector();
   if (!is_layer(input, normalized, weight, {})) return false;
-  if (at::GradMode::is_enabled() && (input.requires_grad() || (weight.defined() && weight.requires_grad()))) return false;
   const auto sizes = statistic_sizes(input, normalized.size());
   input = input.contiguous();
   if (weight.defined()) weight = weight.contiguous();

@@ -151,13 +151,11 @@ struct Network {
 bool fits(const Network& net, const Tensor& input, int64_t inputs, int64_t rows) {
   if (!gemm_takes(input.scalar_type()) || !is_plain(input, input) || input.numel() == 0) return false;
   if (net.layers < 1 || (net.dropout != 0 && net.train && net.layers > 1)) return false;
-  const bool graded = at::GradMode::is_enabled();
-  if (graded && input.requires_grad()) return false;
   const int64_t places = net.layers * net.directions(), each = net.has_biases ? 4 : 2;
   if (static_cast<int64_t>(net.weights.size()) != places * each) return false;
   for (const auto* tensors : {&net.states, &net.weights}) {
     for (const Tensor& t : *tensors) {
-      if (!is_plain(t, input) || (graded && t.requires_grad())) return false;
+      if (!is_plain(t, input)) return false;
     }
   }
   for (const Tensor& state : net.states) {

@@ -23,8 +23,8 @@ using Attempt = std::function<bool(const c10::OperatorHandle& op, c10::DispatchK
 struct OwnKernel {
   // One of this package's ops
   OwnKernel(const std::string& op, c10::KernelFunction function);
-  // One of PyTorch's, of which ours can do some calls. `attempt` is called below autograd, or above it for an op that is
-  // composite for autograd
+  // One of PyTorch's, of which ours can do some calls. `attempt` is called below autograd; of an op that is composite for
+  // autograd, where nothing has a gradient
   OwnKernel(const std::string& op, bool (*attempt)(torch::jit::Stack* stack));
   OwnKernel(const std::string& op, std::function<bool(const c10::OperatorHandle& op, torch::jit::Stack* stack)> attempt);
   // One of PyTorch's that it makes of other ops itself, in its kernel for `key`

@@ -57,6 +57,18 @@ void write_unseen(const IValue& value) {
   for (const IValue& item : value.toListRef()) write_unseen(item);
 }
 
+// Whether autograd has a say in a call, backward or forward.
+bool is_differentiated(at::ArrayRef<IValue> arguments) {
+  const bool backward = at::GradMode::is_enabled();
+  bool found = false;
+  for (const IValue& value : arguments) {
+    each_tensor(value, [&](const Tensor& tensor) {
+      if (tensor.defined()) found = found || (backward && tensor.requires_grad()) || tensor._fw_grad(0).defined();
+    });
+  }
+  return found;
+}
+
 // While kernels are gathered, a call that misses one is left to the CPU.
 bool call_own(const Attempt& own, const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   if (!runtime::gathers_kernels()) return own(op, keys, stack);
@@ -159,8 +171,9 @@ void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet
 }
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (kernels_chosen(*stack, arguments_, on_host_)) {
-    for (const IValue& value : torch::jit::last(*stack, arguments_)) each_tensor(value, flush_of);
+  const auto arguments = torch::jit::last(*stack, arguments_);
+  if (kernels_chosen(*stack, arguments_, on_host_) && !is_differentiated(arguments)) {
+    for (const IValue& value : arguments) each_tensor(value, flush_of);
     if (call_own(own_, op, keys, stack)) return;
   }
   op.callBoxedForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd, *stack);

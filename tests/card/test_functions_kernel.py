@@ -153,3 +153,30 @@ def test_modes_without_kernels_take_the_cpu(our_kernels):
         assert not fakecard.counters()["launched"]
     finally:
         our_kernels.choose(card)
+
+
+COMPOSITES = {
+    "conj_physical": (torch.conj_physical, [(5, 6)], torch.complex64),
+    "attention": (F.scaled_dot_product_attention, [(1, 2, 5, 16)] * 3, torch.float32),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (16,), w), [(3, 16), (16,)], torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composites_have_gradients_of_both_directions(name):
+    """What our kernels take above autograd they leave alone where it looks on."""
+    function, sizes, dtype = COMPOSITES[name]
+    values = [reference.values(*size, 2, seed=i) for i, size in enumerate(sizes)]
+    values = [torch.view_as_complex(v) if dtype.is_complex else v[..., 0].contiguous() for v in values]
+    sides = []
+    for given in (values, on_card(*values)):
+        leaves = [t.clone().requires_grad_() for t in given]
+        out = function(*leaves)
+        assert out.requires_grad
+        grads = torch.autograd.grad(out.abs().square().sum(), leaves)
+        with torch.autograd.forward_ad.dual_level():
+            duals = [torch.autograd.forward_ad.make_dual(t, t * 0.5 + 1) for t in given]
+            tangent = torch.autograd.forward_ad.unpack_dual(function(*duals)).tangent
+        sides.append([out.detach(), *grads, tangent])
+    for want, got in zip(*sides, strict=True):
+        torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4)
