@@ -27,12 +27,15 @@ FILES := pyproject.toml CMakeLists.txt $(shell find csrc cmake python -not -path
 WHEEL := 2.4.1
 CARD := RTX 5090
 
+# A process for each core up to four, each with whole files
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 # What test-races runs
 KERNEL_TESTS := tests/emulator tests/kernels
 
 .PHONY: test test-fakecard test-races kernel-table gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
-	$(PY) -m pytest tests $(ARGS)
+	$(PY) -m pytest $(PARALLEL) tests $(ARGS)
 
 # The fake card alone, with neither torch nor wheel
 test-fakecard: $(MADE)/test-tools
@@ -75,7 +78,7 @@ install-models: $(MADE)/models
 install-compiler: $(MADE)/kernels-tools
 
 test-card: wheel-$(WHEEL)
-	.venv-wheels/$(WHEEL)/bin/python -m pytest --card="$(CARD)" --wheel=$(WHEEL) tests/card $(ARGS)
+	.venv-wheels/$(WHEEL)/bin/python -m pytest --card="$(CARD)" --wheel=$(WHEEL) $(PARALLEL) tests/card $(ARGS)
 
 test-wheels:
 	$(MAKE) test-card WHEEL=2.4.1 CARD="RTX 5090"

@@ -24,10 +24,7 @@ def pytest_configure(config):
 def pytest_pyfunc_call(pyfuncitem):
     if pyfuncitem.get_closest_marker("own_process") is None or OWN_PROCESS in os.environ:
         return None
-    options = [
-        str(arg) for arg in pyfuncitem.config.invocation_params.args if str(arg).startswith(("--card", "--wheel"))
-    ]
-    command = [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", pyfuncitem.nodeid]
     done = subprocess.run(
         command, cwd=pyfuncitem.config.rootpath, env=os.environ | {OWN_PROCESS: "1"}, text=True, capture_output=True
     )
