@@ -35,7 +35,8 @@ Tensor backward(const Tensor& rows, int64_t n, bool real, double scale) {
 template <class Transform>
 Tensor along(const Tensor& tensor, int64_t dim, Transform transform) {
   const Tensor last = tensor.transpose(dim, -1);
-  const Tensor rows = transform(last.reshape({-1, last.size(-1)}));
+  const int64_t n = last.size(-1);
+  const Tensor rows = transform(last.reshape({last.numel() / n, n}));
   c10::DimVector sizes(last.sizes());
   sizes.back() = rows.size(1);
   return rows.view(sizes).transpose(dim, -1);
@@ -82,7 +83,7 @@ bool is_taken(const Tensor& self, at::IntArrayRef dims, bool complex) {
   const auto dtype = complex ? c10::toRealValueType(self.scalar_type()) : self.scalar_type();
   const bool long_rows = std::any_of(self.sizes().begin(), self.sizes().end(), [](int64_t n) { return n > kMostFftPoints; });
   return self.layout() == c10::kStrided && self.is_complex() == complex && (dtype == at::kFloat || dtype == at::kDouble) &&
-         self.numel() > 0 && !dims.empty() && !long_rows;
+         !dims.empty() && !long_rows && std::all_of(dims.begin(), dims.end(), [&](int64_t dim) { return self.size(dim) > 0; });
 }
 
 Tensor every_dim(const Fft& fft, Tensor values, int64_t end, bool is_forward, double scale) {

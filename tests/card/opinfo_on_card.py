@@ -138,7 +138,7 @@ class Sample:
 
     def as_accurate_as_cpu(self, want: Any, got: Any) -> bool:
         """By the result in float64: the CPU rounds in an order of its own, in half precision between steps as well."""
-        if self.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        if self.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.complex64):
             return False
         exact = tensors(self.call(self.op, self.arguments(lambda t: widened(t.detach()), "cpu")))
 

@@ -33,7 +33,8 @@ def add_one(launch):
 
 def compiled(architecture, source=SOURCE, *more):
     """A cubin for "sm_90", PTX for "compute_90"; `more` options of NVRTC."""
-    (library,) = Path(torch.__file__).parents[1].glob("nvidia/*/lib/libnvrtc.so.*[0-9]")
+    toolkit = torch.version.cuda.partition(".")[0]  # another NVRTC may lie beside torch's own
+    (library,) = Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libnvrtc.so.{toolkit}*")
     nvrtc, program, size = ctypes.CDLL(str(library)), ctypes.c_void_p(), ctypes.c_size_t()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None) == 0
     options = [f"--gpu-architecture={architecture}".encode(), *more]

@@ -76,25 +76,26 @@ def build(arch: int, checked: bool = False, sources: Path = KERNELS) -> Path:
     compiler, sources = os.environ.get("CXX", "g++"), sources.resolve()
     own = sorted(HERE.glob("include/**/*.[hc]*"))
     flags = [*FLAGS, *(CHECKED if checked else [])]
-    headers = [*own, *sorted({*KERNELS.glob("*.cuh"), *sources.glob("*.cuh")})]
     kernel_flags = [*flags, *KERNEL_FLAGS, *(CHECKED_KERNEL if checked else [])]
     includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
     runtime = sorted(HERE.glob("src/*.cpp"))
     runtime_key = key_of(compiler, flags, *own, *sorted(HERE.glob("src/*.h")), Path(__file__))
-    kernel_key = key_of(compiler, kernel_flags, *headers, Path(__file__))
+    kernel_key = key_of(compiler, kernel_flags, *own, KERNELS / "platform.cuh", Path(__file__))
+    others = [] if sources == KERNELS else sorted({*KERNELS.glob("*.cuh"), *sources.glob("*.cuh")})
 
     def compiled(source: Path) -> Path:
         if source.parent == HERE / "src":
-            key, own_flags = key_of(runtime_key, str(source), source), [*flags, "-O3"]
+            key, own_flags = key_of(runtime_key, source), [*flags, "-O3"]
         else:
-            alike = sources == KERNELS and not OF_A_GENERATION.search(text_of(source, set()))
+            text = text_of(source, set())
+            alike = sources == KERNELS and not OF_A_GENERATION.search(text)
             generation = ANY_GENERATION if alike else arch
-            key = key_of(kernel_key, generation, str(source), source)
+            key = key_of(kernel_key, generation, text, *others)
             own_flags = [*kernel_flags, f"-D__CUDA_ARCH__={generation}"]
         return made(BUILDS / "objects" / f"{source.stem}-{key}.o", compiler, *own_flags, *includes, "-c", source)
 
     with ThreadPoolExecutor(PROCESSES) as pool:
         objects = list(pool.map(compiled, [*runtime, *sorted(sources.glob("*.cu"))]))
     mode = "checked" if checked else "plain"
-    library = BUILDS / f"{arch}-{mode}-{key_of([str(it) for it in objects])}" / "libemulator.so"
+    library = BUILDS / f"{arch}-{mode}-{key_of([it.name for it in objects])}" / "libemulator.so"
     return made(library, compiler, *objects, *LINK)
