@@ -72,10 +72,14 @@ def test_a_gradient_and_a_vocoders_inverse():
         torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-5)
 
 
-def test_no_rows():
-    for function in (torch.fft.rfft2, torch.fft.fft2, torch.fft.irfft2):
-        there = on_card(complex_values(0, 4, 6) if function is torch.fft.irfft2 else reference.values(0, 4, 6))[0]
-        bc.reset_fallbacks()
-        got = function(there)
-        assert got.shape == function(there.cpu()).shape
-        assert not {line.op for line in bc.fallbacks().lines} & TAKEN
+@pytest.mark.parametrize(
+    ("function", "bins"),
+    [(torch.fft.rfft2, 4), (torch.fft.fft2, 6), (torch.fft.irfft2, 10)],
+    ids=["rfft2", "fft2", "irfft2"],
+)
+def test_no_rows(function, bins):
+    """MKL may refuse them."""
+    there = on_card(complex_values(0, 4, 6) if function is torch.fft.irfft2 else reference.values(0, 4, 6))[0]
+    bc.reset_fallbacks()
+    assert function(there).shape == (0, 4, bins)
+    assert not {line.op for line in bc.fallbacks().lines} & TAKEN
