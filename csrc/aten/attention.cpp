@@ -3,7 +3,6 @@
 #include "kernels/attention.cuh"
 
 #include <ATen/ATen.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DeviceGuard.h>
 #include <torch/version.h>
@@ -29,9 +28,7 @@ constexpr int64_t kMostFoldedQueries = 16;  // that heads with common keys are t
 // What PyTorch's own composite gives for a query whose keys are all masked
 constexpr float kOfNoKeys = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 5 ? 0 : NAN;
 
-bool is_plain(const Tensor& t) {
-  return t.is_cuda() && t.layout() == c10::kStrided && !t.is_nested() && !at::isTensorSubclassLike(t);
-}
+bool is_plain(const Tensor& t) { return t.is_cuda() && t.layout() == c10::kStrided && !t.is_nested(); }
 
 // (batch, heads, rows, columns)
 Tensor in_heads(const Tensor& t) {

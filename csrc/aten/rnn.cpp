@@ -3,7 +3,6 @@
 #include "kernels/rnn.cuh"
 
 #include <ATen/ATen.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DeviceGuard.h>
 
@@ -123,7 +122,7 @@ bool gru_cell_backward(Stack* stack) {
 
 bool is_plain(const Tensor& t, const Tensor& like) {
   return t.is_cuda() && t.device() == like.device() && t.scalar_type() == like.scalar_type() && t.layout() == c10::kStrided &&
-         !t.is_nested() && !at::isTensorSubclassLike(t);
+         !t.is_nested();
 }
 
 // Sequences (steps, rows, inputs), all of the same length, or packed: (values, inputs), `rows` of each step after those before.

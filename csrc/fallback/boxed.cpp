@@ -1,6 +1,7 @@
 // Arguments to the host, the CPU's kernel, results to the card.
 #include "fallback/boxed.h"
 
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
 
 #include <forward_list>
@@ -57,13 +58,14 @@ void write_unseen(const IValue& value) {
   for (const IValue& item : value.toListRef()) write_unseen(item);
 }
 
-// Whether autograd has a say in a call, backward or forward.
-bool is_differentiated(at::ArrayRef<IValue> arguments) {
+// Whether somebody wants to see what a composite is made of: autograd, backward or forward, or a subclass as FakeTensor.
+bool is_watched(at::ArrayRef<IValue> arguments) {
   const bool backward = at::GradMode::is_enabled();
   bool found = false;
   for (const IValue& value : arguments) {
     each_tensor(value, [&](const Tensor& tensor) {
-      if (tensor.defined()) found = found || (backward && tensor.requires_grad()) || tensor._fw_grad(0).defined();
+      if (!tensor.defined() || found) return;
+      found = (backward && tensor.requires_grad()) || tensor._fw_grad(0).defined() || at::isTensorSubclassLike(tensor);
     });
   }
   return found;
@@ -172,7 +174,7 @@ void ChosenKernel::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet
 
 void ChosenComposite::operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   const auto arguments = torch::jit::last(*stack, arguments_);
-  if (kernels_chosen(*stack, arguments_, on_host_) && !is_differentiated(arguments)) {
+  if (kernels_chosen(*stack, arguments_, on_host_) && !is_watched(arguments)) {
     for (const IValue& value : arguments) each_tensor(value, flush_of);
     if (call_own(own_, op, keys, stack)) return;
   }

@@ -48,7 +48,8 @@ class ChosenKernel : public c10::OperatorKernel {
   std::vector<size_t> written_, indices_;  // places of arguments
 };
 
-// The same for an op that is composite for autograd, above which it stands: else, and for gradients, what it is made of.
+// The same for an op that is composite for autograd, above which it stands: else, and for gradients and subclasses, what it is
+// made of.
 class ChosenComposite : public c10::OperatorKernel {
  public:
   ChosenComposite(const c10::OperatorHandle& op, const Attempt& own)

@@ -180,3 +180,13 @@ def test_composites_have_gradients_of_both_directions(name):
         sides.append([out.detach(), *grads, tangent])
     for want, got in zip(*sides, strict=True):
         torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composites_of_fake_tensors_have_shapes_alone(name):
+    function, sizes, dtype = COMPOSITES[name]
+    reset()
+    with torch._subclasses.FakeTensorMode():
+        out = function(*(torch.empty(size, dtype=dtype, device="cuda") for size in sizes))
+        assert (out.shape, out.device.type) == (torch.Size(sizes[0]), "cuda")
+    assert not fakecard.here() or not fakecard.counters()["launched"]
