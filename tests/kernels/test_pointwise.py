@@ -130,3 +130,9 @@ def test_strides_and_a_result_of_another_dtype(card):
 def test_operands_of_other_dtypes(card, of):
     a, b = filled(6, 5), filled(6, 5, dtype=of, seed=1)
     torch.testing.assert_close(run(card, "mul", empty(6, 5), [a, b]), a * b.float())
+
+
+def test_numbers_among_strided_operands(card):
+    a, b = filled(9, 11).t(), filled(9, 11, seed=1).t()
+    torch.testing.assert_close(run(card, "addcmul", empty(11, 9), [a, 2.5, -3.0], scalars=[2]), a - 15)
+    torch.testing.assert_close(run(card, "addcmul", empty(11, 9), [a, b, -3.0], scalars=[2]), a - 6 * b)
