@@ -22,7 +22,7 @@ import torch
 from blackwell_compat import _C, compilers
 from common import RESULTS, machine
 
-ROUNDS = 5
+ROUNDS = 3
 KOKORO = json.loads((Path(__file__).parent / "kokoro_kernels.json").read_text())
 
 
