@@ -66,7 +66,11 @@ class CopyKernel : public c10::OperatorKernel {
       const Writing writing(storage_of(to), begin, begin + bytes);
       runtime::copy_to_device(data_of(to), from.const_data_ptr(), bytes, to.device(), runtime::current_stream(to.device()));
       count_to_device(bytes);
-      if (from.is_pinned()) finish(from, to.device(), non_blocking);
+      // Pinned memory that the user frees meanwhile would be handed out again; the driver has read any other by now
+      if (!non_blocking)
+        runtime::synchronize(to.device());
+      else if (from.is_pinned())
+        runtime::keep_until_done(from.storage(), to.device());
       return true;
     }
     if (to.is_cpu() && from.is_cuda()) {
@@ -74,7 +78,7 @@ class CopyKernel : public c10::OperatorKernel {
       const auto copy = later ? runtime::copy_to_pinned : runtime::copy_to_host;
       copy(to.mutable_data_ptr(), data_of(from), bytes, from.device());
       count_to_host(bytes);
-      if (later) finish(to, from.device(), true);
+      if (later) runtime::keep_until_done(to.storage(), from.device());
       return true;
     }
     if (to.is_cuda() && from.is_cuda()) {
@@ -103,15 +107,6 @@ class CopyKernel : public c10::OperatorKernel {
     same.copy_(from);
     to.copy_(dense ? same : same.cpu());
     return true;
-  }
-
-  // The copy that was just given to the current stream. Pinned memory that the user frees meanwhile would be handed out again.
-  static void finish(const Tensor& host, c10::Device device, bool non_blocking) {
-    if (non_blocking) {
-      runtime::keep_until_done(host.storage(), device);
-    } else {
-      runtime::synchronize(device);
-    }
   }
 
   ChosenKernel within_;

@@ -30,6 +30,17 @@ def test_a_blocking_copy_from_pinned_memory_has_read_it():
     assert torch.equal(x.cpu(), values(64))
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_blocking_copy_to_the_card_has_ended(pinned):
+    source = values(64).pin_memory() if pinned else values(64)
+    x = torch.empty(64, device=CARD)
+    x.copy_(source)
+    assert torch.cuda.current_stream().query()  # other streams may read it, which do not wait for this one
+    fakecard.change(latency_ms=500)
+    x.copy_(source, non_blocking=True)
+    assert not torch.cuda.current_stream().query()
+
+
 def test_a_copy_on_the_card_comes_before_what_reads_it():
     x, y = values(64).to(CARD), torch.zeros(64).to(CARD)
     assert torch.equal((y + 1).cpu(), torch.ones(64))  # from here on the host has it
