@@ -33,9 +33,13 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # What test-races runs
 KERNEL_TESTS := tests/emulator tests/kernels
 
-.PHONY: test test-fakecard test-races kernel-table gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
+.PHONY: test pytest test-fakecard test-races kernel-table gpu demo lint bench bench-card clean install install-for-tests install-models install-compiler test-card test-wheels clean-wheels
 test: $(MADE)/installed $(MADE)/test-tools $(COMPILER) test-fakecard
 	$(PY) -m pytest $(PARALLEL) tests $(ARGS)
+
+# Only that, for what is installed already
+pytest:
+	$(PY) -m pytest $(PARALLEL) $(or $(TESTS),tests) $(ARGS)
 
 # The fake card alone, with neither torch nor wheel
 test-fakecard: $(MADE)/test-tools

@@ -31,9 +31,9 @@ class Fault(NamedTuple):
 
 def tests_of(file: str) -> list[str]:
     room = Path(file).stem.split("_")[0]
-    folder = ROOT / "tests" / "kernels"
-    named = [test for test in sorted(folder.glob("test_*.py")) if test.stem == f"test_{room}"]
-    found = named or [test for test in sorted(folder.glob("test_*.py")) if f"compat_{room}_" in test.read_text()]
+    tests = sorted((ROOT / "tests" / "kernels").glob("test_*.py"))
+    named = [test for test in tests if test.stem == f"test_{room}"]
+    found = named or [test for test in tests if f"compat_{room}_" in test.read_text()]
     return [str(test.relative_to(ROOT)) for test in found] or ["tests/kernels"]
 
 
@@ -51,17 +51,8 @@ def caught(fault: Fault, folder: Path) -> str:
     file.write_text(text.replace(fault.before, fault.after))
     for mode in ("plain", "checked"):
         options = ["--checked"] if mode == "checked" else []
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *options,
-            *tests_of(fault.file),
-        ]
+        pytest = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, *pytest, *options, *tests_of(fault.file)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""})
         if done.returncode == 1:
             return mode

@@ -11,8 +11,8 @@
 #include "aten/sort.h"
 #include "aten/variants.h"
 #include "common/ceil_div.h"
-#include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
+#include "common/scalar_kind.h"
 #include "fallback/shadow.h"
 #include "runtime/device_info.h"
 #include "runtime/kernels.h"
@@ -27,7 +27,8 @@ constexpr int64_t kBlocksOfMultiprocessor = 16;
 
 // Complex numbers are added part by part.
 const char* suffix_of(at::ScalarType dtype) {
-  return dtype == at::kComplexHalf ? nullptr : kernel_number(c10::toRealValueType(dtype));
+  const auto kind = dtype == at::kComplexHalf ? std::nullopt : number_kind(c10::toRealValueType(dtype));
+  return kind ? name_of(*kind) : nullptr;
 }
 
 // Where each of some sources goes in a tensor, and the reduction of those that go to one place.
@@ -60,19 +61,16 @@ class Accumulation {
     inner_.push_back({parts_, {1, 1}});
     simplify(inner_);
     simplify(nest_, -1);
-    if (!extend(inner_, kAccumulateDims) || !extend(nest_, kAccumulateDims)) return false;
+    AccumulateParams q{};
+    if (!lay_out(inner_, q.sizes, q.to_strides, q.from_strides) || !lay_out(nest_, p_.sizes, p_.strides, p_.index_strides))
+      return false;
     const c10::DeviceGuard guard(to_.device());
     const auto device = to_.device();
     const Tensor keys = sources_to(count), order = at::empty({count}, keys.options().dtype(at::kLong));
     const Tensor sorted = at::empty_like(keys);
     if (!sort_on_card(keys, {0, 0, count}, sorted, order)) return false;
-    AccumulateParams q{};
     q.keys = sorted.const_data_ptr(), q.from = from.const_data_ptr(), q.to = to_.mutable_data_ptr();
     q.order = static_cast<const long long*>(order.const_data_ptr()), q.from_stride = parts_ * stride;
-    for (size_t d = 0; d < inner_.size(); ++d) {
-      q.sizes[d] = static_cast<unsigned>(inner_[d].size);
-      q.to_strides[d] = inner_[d].strides[0], q.from_strides[d] = inner_[d].strides[1];
-    }
     q.width = static_cast<unsigned>(width), q.count = static_cast<unsigned>(count);
     q.reduce = reduce, q.wide_keys = keys.scalar_type() == at::kLong, q.with_self = with_self;
     const int64_t most = kBlocksOfMultiprocessor * runtime::device_info(device).multiprocessors;
@@ -87,10 +85,6 @@ class Accumulation {
     for (int64_t d = 0; d < to_.dim(); ++d) extent += parts_ * std::max<int64_t>(0, to_.size(d) - 1) * to_.stride(d);
     p_.wide_keys = extent > std::numeric_limits<int>::max();
     const Tensor keys = at::empty({count}, at::device(to_.device()).dtype(p_.wide_keys ? at::kLong : at::kInt));
-    for (size_t d = 0; d < nest_.size(); ++d) {
-      p_.sizes[d] = static_cast<unsigned>(nest_[d].size);
-      p_.strides[d] = nest_[d].strides[0], p_.index_strides[d] = nest_[d].strides[1];
-    }
     p_.keys = keys.mutable_data_ptr(), p_.size = static_cast<unsigned>(count);
     runtime::launch("compat_accumulate_keys", to_.device(), {ceil_div(count, kAccumulateThreads), kAccumulateThreads, 0}, &p_);
     return keys;

@@ -20,12 +20,7 @@ using torch::jit::Stack;
 CatPiece piece_of(const Move& move) {
   CatPiece piece{};
   piece.from = move.from, piece.to = move.to;
-  Nest<2> nest = move.nest;
-  extend(nest, kCatDims);
-  for (size_t d = 0; d < nest.size(); ++d) {
-    piece.sizes[d] = static_cast<unsigned>(nest[d].size);
-    piece.to_strides[d] = nest[d].strides[0], piece.from_strides[d] = nest[d].strides[1];
-  }
+  lay_out(move.nest, piece.sizes, piece.to_strides, piece.from_strides);
   return piece;
 }
 

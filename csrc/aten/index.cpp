@@ -64,12 +64,8 @@ class Access {
     in_units<2>(nest_, element_, unit);
     p_.to = to, p_.from = from, p_.size = static_cast<unsigned>(steps), p_.dims = dims;
     for (int k = 0; k < p_.count; ++k) p_.row_strides[k] /= unit;
-    extend(nest_, kIndexDims);
-    for (size_t d = 0; d < nest_.size(); ++d) {
-      p_.sizes[d] = static_cast<unsigned>(nest_[d].size);
-      const auto [value, table, index] = nest_[d].strides;
-      p_.to_strides[d] = writes ? table : value, p_.from_strides[d] = writes ? value : table, p_.index_strides[d] = index;
-    }
+    lay_out(nest_, p_.sizes, writes ? p_.from_strides : p_.to_strides, writes ? p_.to_strides : p_.from_strides,
+            p_.index_strides);
     const c10::DeviceGuard guard(table_.device());
     const std::string name = (writes ? "compat_index_write_b" : "compat_index_read_b") + std::to_string(unit);
     runtime::launch(name, table_.device(), {ceil_div(steps, kIndexThreads * kIndexUnitsOfThread), kIndexThreads, 0}, &p_);

@@ -46,11 +46,18 @@ void simplify(Nest<operands>& nest, int key = 0) {
   nest = std::move(joined);
 }
 
-// With loops of one step around, as many as a kernel has; false where there are more.
-template <size_t operands>
-bool extend(Nest<operands>& nest, size_t dims) {
+// Into the parameters of a kernel, with loops of one step around, as many as it has; false where there are more.
+template <size_t operands, size_t dims, class... Strides>
+bool lay_out(const Nest<operands>& nest, unsigned (&sizes)[dims], Strides (&... strides)[dims]) {
+  static_assert(sizeof...(strides) == operands);
   if (nest.size() > dims) return false;
-  nest.insert(nest.begin(), dims - nest.size(), {1, {}});
+  const size_t around = dims - nest.size();
+  for (size_t d = 0; d < dims; ++d) {
+    const Loop<operands> loop = d < around ? Loop<operands>{1, {}} : nest[d - around];
+    sizes[d] = static_cast<unsigned>(loop.size);
+    size_t operand = 0;
+    ((strides[d] = loop.strides[operand++]), ...);
+  }
   return true;
 }
 

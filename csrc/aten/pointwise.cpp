@@ -24,20 +24,20 @@ using torch::jit::Stack;
 
 // In the order of ScalarKind
 struct Dtype {
-  const char *name, *of_device;
+  const char* of_device;
   bool embedded;
 };
-constexpr std::array<Dtype, 11> kDtypes{{{"f32", "float", true},
-                                         {"f64", "double", false},
-                                         {"f16", "f16", true},
-                                         {"bf16", "bf16", true},
-                                         {"u8", "unsigned char", false},
-                                         {"i8", "signed char", false},
-                                         {"i16", "short", false},
-                                         {"i32", "int", false},
-                                         {"i64", "long long", true},
-                                         {"bool", "bool", true},
-                                         {"c64", "c64", true}}};
+constexpr std::array<Dtype, kScalarKinds> kDtypes{{{"float", true},
+                                                   {"double", false},
+                                                   {"f16", true},
+                                                   {"bf16", true},
+                                                   {"unsigned char", false},
+                                                   {"signed char", false},
+                                                   {"short", false},
+                                                   {"int", false},
+                                                   {"long long", true},
+                                                   {"bool", true},
+                                                   {"c64", true}}};
 
 constexpr unsigned bit(ScalarKind kind) { return 1u << static_cast<int>(kind); }
 
@@ -68,14 +68,15 @@ std::array<KernelsOfLine, kLineCount>& all_kernels() {
   static auto* const made = [] {
     auto* all = new std::array<KernelsOfLine, kLineCount>;
     for (size_t i = 0; i < kLineCount; ++i) {
-      for (size_t kind = 0; kind < kDtypes.size(); ++kind) {
-        if (!(kLines[i].dtypes & bit(static_cast<ScalarKind>(kind)))) continue;
-        const Dtype& dtype = kDtypes[kind];
-        const std::string op = kLines[i].name, name = "compat_pointwise_" + op + "_" + dtype.name;
+      for (size_t k = 0; k < kDtypes.size(); ++k) {
+        const auto kind = static_cast<ScalarKind>(k);
+        if (!(kLines[i].dtypes & bit(kind))) continue;
+        const Dtype& dtype = kDtypes[k];
+        const std::string op = kLines[i].name, name = "compat_pointwise_" + op + "_" + name_of(kind);
         runtime::add_kernel("pointwise",
                             "BC_ENTRY(" + name + ", 256, PointwiseParams, pointwise<" + op + "_op<" + dtype.of_device + ">>)",
                             dtype.embedded);
-        (*all)[i][kind] = std::make_unique<runtime::Kernel>(name);
+        (*all)[i][k] = std::make_unique<runtime::Kernel>(name);
       }
     }
     return all;

@@ -99,11 +99,7 @@ bool launch(BandParams& p, const Tensor& from, const Tensor& out) {
   for (int64_t d = 0; d < dims - 2; ++d) nest.push_back({out.size(d), {out.stride(d), stride(d)}});
   simplify(nest);
   for (int64_t d = dims - 2; d < dims; ++d) nest.push_back({out.size(d), {out.stride(d), stride(d)}});
-  if (!extend(nest, kBandDims) || out.numel() > std::numeric_limits<int>::max()) return false;
-  for (size_t d = 0; d < nest.size(); ++d) {
-    p.sizes[d] = static_cast<unsigned>(nest[d].size);
-    p.to_strides[d] = nest[d].strides[0], p.from_strides[d] = nest[d].strides[1];
-  }
+  if (!lay_out(nest, p.sizes, p.to_strides, p.from_strides) || out.numel() > std::numeric_limits<int>::max()) return false;
   p.from = from.defined() ? from.const_data_ptr() : nullptr, p.to = out.mutable_data_ptr();
   p.elements = static_cast<unsigned>(out.numel());
   const c10::DeviceGuard guard(out.device());

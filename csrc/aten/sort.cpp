@@ -173,7 +173,7 @@ const OwnKernel kernels[] = {
 }  // namespace
 
 bool sort_on_card(const Tensor& self, const Sort& sort, const Tensor& values, const Tensor& indices) {
-  const auto kind = number_kind(self.scalar_type() == at::kBool ? at::kByte : self.scalar_type());
+  const auto kind = stored_kind(self.scalar_type());
   if (!kind || self.layout() != c10::kStrided || self.numel() > std::numeric_limits<int>::max()) return false;
   const Tensor& result = indices.defined() ? indices : values;
   if (values.defined() && indices.defined() && values.strides() != indices.strides()) return false;
@@ -183,14 +183,10 @@ bool sort_on_card(const Tensor& self, const Sort& sort, const Tensor& values, co
     if (d != sort.dim) nest.push_back({self.size(d), {result.stride(d), self.stride(d)}});
   }
   simplify(nest);
-  if (!extend(nest, kSortDims)) return false;
   SortParams p{};
+  if (!lay_out(nest, p.sizes, p.to_strides, p.strides)) return false;
   p.from = self.const_data_ptr(), p.values = values.defined() ? values.mutable_data_ptr() : nullptr;
   p.indices = indices.defined() ? static_cast<long long*>(indices.mutable_data_ptr()) : nullptr;
-  for (size_t d = 0; d < nest.size(); ++d) {
-    p.sizes[d] = static_cast<unsigned>(nest[d].size);
-    p.to_strides[d] = nest[d].strides[0], p.strides[d] = nest[d].strides[1];
-  }
   p.rows = static_cast<unsigned>(steps_of(nest)), p.size = static_cast<unsigned>(self.numel() / p.rows);
   if (self.dim() > 0) p.stride = self.stride(sort.dim), p.to_stride = result.stride(sort.dim);
   p.first = static_cast<unsigned>(sort.first), p.kept = static_cast<unsigned>(sort.kept), p.kind = *kind;

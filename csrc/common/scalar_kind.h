@@ -43,4 +43,17 @@ inline std::optional<ScalarKind> number_kind(c10::ScalarType dtype) {
   return kind && *kind <= ScalarKind::kLong ? kind : std::nullopt;
 }
 
+// That in which values lie in memory: truth values as bytes.
+inline std::optional<ScalarKind> stored_kind(c10::ScalarType dtype) {
+  return number_kind(dtype == c10::ScalarType::Bool ? c10::ScalarType::Byte : dtype);
+}
+
+constexpr size_t kScalarKinds = static_cast<size_t>(ScalarKind::kComplexFloat) + 1;
+
+// As names of kernels have it.
+constexpr const char* name_of(ScalarKind kind) {
+  constexpr const char* kNames[kScalarKinds]{"f32", "f64", "f16", "bf16", "u8", "i8", "i16", "i32", "i64", "bool", "c64"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
 }  // namespace blackwell_compat

@@ -15,7 +15,7 @@ from torch import nn
 from blackwell_compat import _C, compilers
 from blackwell_compat.doctor import runs_on
 
-logger = logging.getLogger("blackwell_compat")
+log = logging.getLogger("blackwell_compat")
 _lock, _warming = threading.RLock(), threading.Lock()
 _examined: dict[int, str | None] = {}  # by the index of a card: why its kernels cannot be had, None where they work
 _chosen: set[int] = set()
@@ -100,6 +100,16 @@ def _dtypes(model: nn.Module) -> Iterable[torch.dtype]:
     return {p.dtype for p in model.parameters() if p.is_floating_point()}
 
 
+def _card_of(target: nn.Module | torch.device | str | int) -> torch.device:
+    if isinstance(target, nn.Module):
+        device = next((p.device for p in target.parameters() if p.is_cuda), torch.device("cpu"))
+    else:
+        device = torch.device("cuda", target) if isinstance(target, int) else torch.device(target)
+    if device.type != "cuda":
+        raise ValueError(f"warmup: target must be a card or a model on one, got {device}")
+    return device
+
+
 def warmup(
     target: nn.Module | torch.device | str | int, *args: Any, dtypes: Iterable[torch.dtype] | None = None, **kwargs: Any
 ) -> int:
@@ -116,20 +126,15 @@ def warmup(
     Raises:
         ValueError: `target` is not on a card. RuntimeError: a kernel cannot be compiled or loaded, and why.
     """
-    if isinstance(target, nn.Module):
-        device = next((p.device for p in target.parameters() if p.is_cuda), torch.device("cpu"))
-    else:
-        device = torch.device("cuda", target) if isinstance(target, int) else torch.device(target)
-    if device.type != "cuda":
-        raise ValueError(f"warmup: target must be a card or a model on one, got {device}")
+    index = index_of(_card_of(target))
+    model = target if isinstance(target, nn.Module) else None
     compilers.find()
-    index = index_of(device)
-    if isinstance(target, nn.Module) and (args or kwargs):
-        return _load_what_it_launches(target, args, kwargs, index)
+    if model is not None and (args or kwargs):
+        return _load_what_it_launches(model, args, kwargs, index)
     families = [_C.kernels_for_linear, _C.kernels_for_conv1d]
-    if isinstance(target, nn.Module):
-        dtypes = dtypes or _dtypes(target)
-        if not any(isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) for module in target.modules()):
+    if model is not None:
+        dtypes = dtypes or _dtypes(model)
+        if not any(isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) for module in model.modules()):
             families.remove(_C.kernels_for_conv1d)
     dtypes = dtypes or (torch.float32, torch.float16, torch.bfloat16)
     major, minor = torch.cuda.get_device_capability(index)
@@ -178,7 +183,7 @@ class _Notice:
             self.compiled[index] = count = self.compiled.get(index, 0) + 1
             card = torch.cuda.get_device_name(index)
             if count == 1:
-                logger.info(
+                log.info(
                     "compiling kernels for %s as calls need them, once on this machine (kept in %s); "
                     "blackwell_compat.warmup(model, inputs) compiles them ahead, several at a time",
                     card,

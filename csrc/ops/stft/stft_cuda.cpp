@@ -15,7 +15,7 @@ namespace {
 constexpr uintptr_t kWindowAlignment = 16;  // bytes that kernels read at a time
 
 ScalarKind kind_of(at::ScalarType dtype) {
-  const auto kind = number_kind(dtype == at::kBool ? at::kByte : dtype);
+  const auto kind = stored_kind(dtype);
   TORCH_CHECK_NOT_IMPLEMENTED(kind, "stft_fp32: window must be of floating point values or integers, got ", dtype);
   return *kind;
 }
