@@ -124,10 +124,13 @@ def warmup(
     Returns:
         how many kernels it made ready. A progress bar shows where a terminal is there.
     Raises:
-        ValueError: `target` is not on a card. RuntimeError: a kernel cannot be compiled or loaded, and why.
+        ValueError: `target` is not on a card. TypeError: inputs came with a card. RuntimeError: a kernel cannot be
+            compiled or loaded, and why.
     """
     index = index_of(_card_of(target))
     model = target if isinstance(target, nn.Module) else None
+    if model is None and (args or kwargs):
+        raise TypeError(f"warmup: inputs are for a model, got some for {target}; pass warmup(model, *inputs)")
     compilers.find()
     if model is not None and (args or kwargs):
         return _load_what_it_launches(model, args, kwargs, index)

@@ -84,6 +84,13 @@ def test_a_model_that_raises_leaves_nothing_behind(compiled):
     assert compiled == ["compat_pointwise_erfc_f64"]  # a missing kernel is compiled again where it is launched
 
 
+def test_what_cannot_be_made_ready():
+    with pytest.raises(TypeError, match=r"warmup: inputs are for a model.*warmup\(model, \*inputs\)"):
+        bc.warmup(CARD, torch.ones(3).to(CARD))
+    with pytest.raises(ValueError, match="warmup: target must be a card or a model on one, got cpu"):
+        bc.warmup(torch.nn.Linear(2, 2))
+
+
 def test_the_terminal_shows_which_kernel_a_call_waits_for(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("BLACKWELL_COMPAT_CACHE_DIR", str(tmp_path))
     written = []
