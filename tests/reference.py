@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,6 +47,24 @@ def assert_as_accurate(got: torch.Tensor, peer: torch.Tensor, want: torch.Tensor
     ours, theirs = largest(got.to(want.dtype) - want), largest(peer.to(want.dtype) - want)
     floor = torch.finfo(got.dtype).eps * largest(want) * (64 if got.dtype == want.dtype else 1)
     assert ours <= 2 * theirs + floor, f"max error {ours:.3e}, torch's own {theirs:.3e}, one rounding {floor:.3e}"
+
+
+def assert_gradients_as_accurate(
+    ours: Callable[..., torch.Tensor],
+    theirs: Callable[..., torch.Tensor],
+    args: Sequence[torch.Tensor],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """That rule for the gradients of all `args`, for random ones of the result."""
+    seed = values(*theirs(*args, **kwargs).shape, dtype=args[0].dtype, seed=3)
+
+    def gradients(op: Callable[..., torch.Tensor], convert: Callable[[Any], Any]) -> tuple[torch.Tensor, ...]:
+        leaves = [convert(a.detach()).requires_grad_() for a in args]
+        return torch.autograd.grad(op(*leaves, **kwargs), leaves, convert(seed))
+
+    runs = gradients(ours, torch.clone), gradients(theirs, torch.clone), gradients(theirs, widened)
+    for grads in zip(*runs, strict=True):
+        assert_as_accurate(*grads)
 
 
 def assert_rounded(got: torch.Tensor, want: torch.Tensor, magnitude: torch.Tensor) -> None:

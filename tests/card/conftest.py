@@ -44,6 +44,18 @@ def fallback():
 
 
 @pytest.fixture(scope="module")
+def lazy_fallback():
+    """The same; results stay on the host until something on the card asks for them."""
+    import blackwell_compat as bc
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLACKWELL_COMPAT_FALLBACK", "silent")
+        patch.setenv("BLACKWELL_COMPAT_LAZY", "1")
+        with bc.enabled():
+            yield bc
+
+
+@pytest.fixture(scope="module")
 def our_kernels():
     """This package's kernels on card 0, also where PyTorch has its own; the emulator runs them on a fake card."""
     from blackwell_compat import _C, kernels

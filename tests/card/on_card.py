@@ -1,5 +1,6 @@
 """What the tests of the fallback share: the same function on the CPU and on the card, compared to the bit."""
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,20 @@ def assert_same_on_card(function: Callable[[str], Any], tolerance: float = 0) ->
         _C.fallback_flush()
         _C.fallback_drop_host_copies()
     assert_no_launch()
+
+
+def device_bytes(address: int, count: int, card: int = 0) -> torch.Tensor:
+    """float32 values at an address of the card as foreign code sees them that is in order with the default stream."""
+    host = torch.empty(count)
+    driver, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_size_t(4 * count)
+    with torch.cuda.device(card):
+        assert driver.cuMemcpyDtoH_v2(ctypes.c_void_p(host.data_ptr()), ctypes.c_void_p(address), size) == 0
+    return host
+
+
+def unseen_address(x: torch.Tensor) -> int:
+    """Of a tensor, as C++ code takes it that Python does not see."""
+    return torch._C.TensorBase.data_ptr(x)
 
 
 def assert_no_launch() -> None:

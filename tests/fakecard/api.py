@@ -8,6 +8,7 @@ SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INITIALIZATION_ERROR = range(4)
 INVALID_IMAGE, INVALID_CONTEXT, NO_BINARY, INVALID_PTX = 200, 201, 209, 218
 INVALID_HANDLE, NOT_FOUND, NOT_READY, ILLEGAL_ADDRESS = 400, 500, 600, 700
 NOT_PERMITTED, NOT_SUPPORTED, NOT_EMULATED = 800, 801, 9000
+BLOCKING, NON_BLOCKING = range(2)  # streams, for the default one
 
 process = ctypes.CDLL(None)
 
@@ -72,3 +73,7 @@ def pinned(data: bytes) -> int:
     address = made("cudaHostAlloc", len(data), 0)
     ctypes.memmove(address, data, len(data))
     return address
+
+
+def new_stream(flags: int = NON_BLOCKING) -> int:
+    return made("cudaStreamCreateWithFlags", flags)

@@ -6,25 +6,12 @@ import opinfo
 import pytest
 import reference
 import torch
-import torch._dynamo.testing
 from blackwell_compat import compat_conv1d
+from conv1d_cases import METHODS, B, W, X, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import ACTIVATIONS, DTYPES, STRIDED_SIGNALS, rows
 from torch.nn import functional as F
-
-OP = torch.ops.blackwell_compat.compat_conv1d.default
-NAMED_PADDING = torch.ops.blackwell_compat.compat_conv1d.padding
-BACKWARD = torch.ops.blackwell_compat.compat_conv1d_backward.default
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
 
 # C_in, C_out, K, L, the rest. What the workload models ask for, long signals and wide layers reduced
 MODELS = [
@@ -84,17 +71,6 @@ AWKWARD = [
 ]
 
 
-def make(c_in, c_out, k, length, groups=1, dtype=torch.float32, bias=True, batch=(2,)):
-    x = reference.values(*batch, c_in, length, dtype=dtype)
-    w = reference.values(c_out, c_in // groups, k, dtype=dtype, seed=1)
-    return x, w, reference.values(c_out, dtype=dtype, seed=2) if bias else None
-
-
-def rows(x):
-    """The same values in strides (C * L, 1, C)."""
-    return x.transpose(1, 2).contiguous().transpose(1, 2)
-
-
 def check(args, kwargs):
     got = compat_conv1d(*args, **kwargs)
     reference.assert_as_accurate(got, F.conv1d(*args, **kwargs), reference.in_float64(F.conv1d, *args, **kwargs))
@@ -147,28 +123,14 @@ def test_arguments_as_sequences():
     assert torch.equal(valid, compat_conv1d(*args, 2, 0, 3, 2))
 
 
-STRIDED = {
-    "part of a longer signal": lambda x: torch.cat([x, x], -1)[..., 3 : 3 + x.size(-1)],
-    "part of the channels": lambda x: torch.cat([x, x], -2)[..., 1 : 1 + x.size(-2), :],
-    "every other sample": lambda x: x.repeat_interleave(2, -1)[..., ::2],
-    "every other channel": lambda x: x.repeat_interleave(2, -2)[..., ::2, :],
-    "every other of the batch": lambda x: x.repeat_interleave(2, 0)[::2],
-    "channels last": rows,
-    "part of channels last": lambda x: rows(torch.cat([x, x], -1))[..., 3 : 3 + x.size(-1)],
-    "part of the channels of channels last": lambda x: rows(torch.cat([x, x], 1))[:, 1 : 1 + x.size(1)],
-    "batch in the middle": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-    "all axes reversed": lambda x: x.permute(2, 1, 0).contiguous().permute(2, 1, 0),
-}
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("c_in", "c_out", "k", "groups"), [(6, 9, 3, 3), (34, 32, 3, 1), (6, 6, 4, 6), (8, 3, 4, 1)], ids=str
 )
-@pytest.mark.parametrize("view", STRIDED)
+@pytest.mark.parametrize("view", STRIDED_SIGNALS)
 def test_strided_arguments(view, c_in, c_out, k, groups, dtype):
     x, w, b = make(c_in, c_out, k, 75, groups, dtype)
-    strided, kwargs = STRIDED[view], {"padding": 1, "groups": groups}
+    strided, kwargs = STRIDED_SIGNALS[view], {"padding": 1, "groups": groups}
     for args in ((strided(x), w, b), (x, strided(w), b), (strided(x), strided(w), b.repeat_interleave(2)[::2])):
         got = check(args, kwargs)
         assert got.is_contiguous() or (view == "channels last" and args[0] is not x)
@@ -186,15 +148,6 @@ def test_overlapping_windows_as_input():
     signal, w = reference.values(200), reference.values(8, 10, 3)
     check((signal.unfold(0, 10, 1).t()[None], w, None), {})
     check((signal.unfold(0, 10, 1)[None, :10], reference.values(8, 10, 3), None), {})
-
-
-METHODS = {
-    "rows": (12, 9, 5, 1, {}),
-    "minimal": (36, 33, 4, 1, {"dilation": 2}),
-    "few": (24, 3, 5, 1, {"stride": 2}),
-    "depthwise": (10, 10, 3, 10, {}),
-    "grouped": (12, 20, 3, 4, {"padding": 2}),
-}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -233,7 +186,6 @@ def test_integers_go_to_torch():
     assert torch.equal(compat_conv1d(*args, groups=2), F.conv1d(*args, groups=2))
 
 
-X, W, B = make(4, 6, 3, 10)
 MESSAGES = [
     (RuntimeError, "groups must be >= 1 (non-positive groups is not supported), got 0", (X, W), {"groups": 0}),
     (RuntimeError, "weight should have at least three dimensions, got [6, 4]", (X, W[..., 0]), {}),
@@ -357,96 +309,6 @@ def test_opinfo_samples_that_are_complex_are_refused(dtype):
             compat_conv1d(sample.input, *sample.args, **sample.kwargs)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
-@pytest.mark.parametrize("method", METHODS)
-def test_gradient_matches_float64_reference(method, layout, dtype):
-    c_in, c_out, k, groups, kwargs = METHODS[method]
-    args = [a.requires_grad_() for a in make(c_in, c_out, k, 41, groups, dtype)]
-    seed = reference.values(*F.conv1d(*args, groups=groups, **kwargs).shape, dtype=dtype, seed=3)
-
-    def gradients(conv, args, seed):
-        return torch.autograd.grad(conv(layout(args[0]), *args[1:], groups=groups, **kwargs), args, seed)
-
-    wide = [a.detach().double().requires_grad_() for a in args]
-    for grads in zip(
-        gradients(compat_conv1d, args, seed),
-        gradients(F.conv1d, args, seed),
-        gradients(F.conv1d, wide, seed.double()),
-        strict=True,
-    ):
-        reference.assert_as_accurate(*grads)
-
-
-GRADIENTS = [
-    {},
-    {"stride": 2, "padding": 2, "dilation": 2},
-    {"groups": 2, "padding": "same"},
-    {"padding": "valid", "pre_activation": "tanh", "activation": "silu"},
-]
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
-@pytest.mark.parametrize("batch", [(), (2,)], ids=["unbatched", "batched"])
-@pytest.mark.parametrize("kwargs", GRADIENTS, ids=str)
-def test_gradients(kwargs, batch, residual):
-    args = list(make(4, 2, 4, 9, kwargs.get("groups", 1), torch.float64, True, batch))
-    if residual:
-        args.append(reference.values(*compat_conv1d(*args, **kwargs).shape, dtype=torch.float64, seed=3))
-    args = [a.requires_grad_() for a in args]
-
-    def f(x, w, b, residual=None):
-        return compat_conv1d(x, w, b, **kwargs, residual=residual)
-
-    assert torch.autograd.gradcheck(f, args)
-    assert torch.autograd.gradgradcheck(f, args, fast_mode=True)
-
-
-@pytest.mark.parametrize("needed", range(4), ids=["input", "weight", "bias", "residual"])
-def test_gradient_of_one_argument(needed):
-    args = [*make(4, 5, 3, 10), reference.values(2, 5, 8, seed=3)]
-    args[needed].requires_grad_()
-    (got,) = torch.autograd.grad(compat_conv1d(*args[:3], residual=args[3]).sin().sum(), args[needed])
-    (want,) = torch.autograd.grad((F.conv1d(*args[:3]) + args[3]).sin().sum(), args[needed])
-    torch.testing.assert_close(got, want)
-
-
-OPCHECKS = [
-    {},
-    {"stride": [2], "padding": [3], "dilation": [2], "activation": "relu"},
-    {"groups": 2, "pre_activation": "leaky_relu", "activation": "gelu"},
-]
-
-
-@pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kwargs", OPCHECKS, ids=str)
-def test_opcheck(kwargs, dtype, requires_grad):
-    args = [a.requires_grad_(requires_grad) for a in make(6, 8, 3, 20, kwargs.get("groups", 1), dtype)]
-    torch.library.opcheck(OP, args, kwargs)
-    torch.library.opcheck(OP, (rows(args[0].detach()).requires_grad_(requires_grad), *args[1:]), kwargs)
-    torch.library.opcheck(OP, (args[0][0].detach(), args[1], None), kwargs)
-    residual = torch.ones_like(OP(*args, **kwargs), requires_grad=requires_grad)
-    torch.library.opcheck(OP, args, {**kwargs, "residual": residual})
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("requires_grad", [False, True], ids=["forward", "grad"])
-@pytest.mark.parametrize("padding", ["same", "valid"])
-def test_opcheck_named_padding(padding, requires_grad):
-    args = [a.requires_grad_(requires_grad) for a in make(6, 8, 4, 20)]
-    torch.library.opcheck(NAMED_PADDING, args, {"padding": padding, "dilation": [3]})
-
-
-@pytest.mark.parametrize("mask", [(True, True, True), (True, False, False), (False, True, True)], ids=str)
-@pytest.mark.parametrize("batch", [(), (2,)], ids=["unbatched", "batched"])
-def test_opcheck_backward(batch, mask):
-    x, w, b = make(4, 6, 3, 12, 2, batch=batch)
-    grad = torch.ones_like(F.conv1d(x, w, b, 2, 1, 1, 2))
-    torch.library.opcheck(BACKWARD, (grad, x, w, [2], [1], [1], 2, mask))
-
-
 @pytest.mark.parametrize("autocast_dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_autocast(dtype, autocast_dtype):
@@ -457,141 +319,6 @@ def test_autocast(dtype, autocast_dtype):
     assert got.dtype == peer.dtype == padded.dtype == (dtype if dtype == torch.float64 else autocast_dtype)
     assert added.dtype == got.dtype
     reference.assert_as_accurate(got, peer, reference.in_float64(F.conv1d, *(a.to(got.dtype) for a in args)))
-
-
-class Model(torch.nn.Module):
-    """One layer of each way in: numbers, a name, a residual."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight, self.bias = (torch.nn.Parameter(a) for a in make(6, 6, 4, 1)[1:])
-
-    def forward(self, x):
-        y = compat_conv1d(x * 2, self.weight, self.bias, padding=3, dilation=2, activation="leaky_relu")
-        z = compat_conv1d(y, self.weight, padding="same", pre_activation="leaky_relu", residual=y)
-        return compat_conv1d(z, self.weight, self.bias, stride=2) + 1
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiles_with_dynamic_shapes(backend, layout):
-    torch._dynamo.reset()
-    model = Model()
-    counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
-    first = 0
-    for length in (50, 83):
-        x, y = (layout(reference.values(2, 6, length)).requires_grad_() for _ in range(2))
-        out, want = compiled(x), model(y)
-        torch.testing.assert_close(out, want)
-        assert out.stride() == want.stride()
-        grads = (torch.autograd.grad(t.sum(), [leaf, *model.parameters()]) for t, leaf in ((out, x), (want, y)))
-        torch.testing.assert_close(*grads)
-        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
-    assert counts.frame_count == first
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_compiles_with_inductor():
-    model = Model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True)
-    with torch.no_grad():
-        for length in (50, 83):
-            x = reference.values(2, 6, length)
-            torch.testing.assert_close(compiled(x), model(x))
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_export():
-    model, x = Model(), reference.values(2, 6, 40)
-    program = torch.export.export(model, (x,), dynamic_shapes={"x": {2: torch.export.Dim("length", min=16)}})
-    longer = reference.values(2, 6, 77)
-    torch.testing.assert_close(program.module()(longer), model(longer))
-    lower = program.run_decompositions()
-    assert [node.target for node in lower.graph.nodes].count(OP) == 3
-    torch.testing.assert_close(lower.module()(longer), model(longer))
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("kwargs", [{}, {"padding": "same"}, {"stride": 2, "groups": 2, "padding": 1}], ids=str)
-def test_function_transforms(kwargs):
-    x, w, b = make(4, 6, 4, 20, kwargs.get("groups", 1), batch=(3, 2))
-    weights, tangents = torch.stack([w, w.flip(0), -w]), tuple(t.flip(0) for t in (x[0], w, b))
-    vmap, grad, jvp = torch.func.vmap, torch.func.grad, torch.func.jvp
-    for transform in (
-        lambda f: vmap(f, in_dims=(0, None, None))(x, w, b),
-        lambda f: vmap(f, in_dims=(None, 0, None))(x[0], weights, b),
-        lambda f: vmap(f, in_dims=(0, 0, None))(x, weights, b),
-        lambda f: vmap(f, in_dims=(0, None, None))(x[0], w, b),
-        lambda f: grad(lambda *args: f(*args).sin().sum(), argnums=(0, 1, 2))(x[0], w, b),
-        lambda f: jvp(f, (x[0], w, b), tangents)[1],
-        lambda f: vmap(grad(lambda w, x: f(x, w, b).sin().sum()), in_dims=(None, 0))(w, x),
-        lambda f: torch.func.jacrev(f, argnums=2)(x[0], w, b),
-    ):
-        ours, theirs = (transform(lambda *a, f=f: f(*a, **kwargs)) for f in (compat_conv1d, F.conv1d))
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_vmap_of_residual_and_activation():
-    x, w, b = make(4, 6, 3, 20, batch=(3, 2))
-    residual = reference.values(3, 2, 6, 18)
-
-    def ours(x, residual):
-        return compat_conv1d(x, w, b, activation="gelu", residual=residual)
-
-    want = torch.stack([F.gelu(F.conv1d(one, w, b)) for one in x]) + residual
-    torch.testing.assert_close(torch.func.vmap(ours)(x, residual), want)
-
-
-def test_forward_mode():
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(W, W.flip(0))
-        tangent = torch.autograd.forward_ad.unpack_dual(compat_conv1d(X, dual, B)).tangent
-    torch.testing.assert_close(tangent, F.conv1d(X, W.flip(0)))
-
-
-@pytest.mark.parametrize("padding", [1, "same"])
-def test_modes_see_the_call(padding):
-    functions, dispatched = [], []
-
-    class FunctionMode(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            functions.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class DispatchMode(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            dispatched.append(func)
-            return func(*args, **(kwargs or {}))
-
-    with FunctionMode():
-        compat_conv1d(X, W, B, padding=padding)
-    with DispatchMode():
-        compat_conv1d(X, W, B, padding=padding)
-    assert {torch.ops.blackwell_compat.compat_conv1d, OP, NAMED_PADDING} & set(functions)
-    assert dispatched == [OP]
-
-
-class Tagged(torch.Tensor):
-    seen: list = []  # noqa: RUF012
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        cls.seen.append(func)
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-
-@pytest.mark.parametrize("padding", [1, "same"])
-@pytest.mark.parametrize("which", range(4), ids=["input", "weight", "bias", "residual"])
-def test_subclass_sees_the_call(which, padding):
-    args = [X, W, B, torch.ones(2, 6, 10)]
-    args[which] = args[which].as_subclass(Tagged)
-    Tagged.seen.clear()
-    got = compat_conv1d(*args[:3], padding=padding, residual=args[3])
-    assert {torch.ops.blackwell_compat.compat_conv1d, OP, NAMED_PADDING} & set(Tagged.seen)
-    assert isinstance(got, Tagged)
-    torch.testing.assert_close(got.as_subclass(torch.Tensor), F.conv1d(X, W, B, padding=1) + 1)
 
 
 @pytest.mark.parametrize("where", ["pre_activation", "activation"])

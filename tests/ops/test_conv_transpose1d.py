@@ -1,31 +1,21 @@
 """compat_conv_transpose1d against torch.nn.functional.conv_transpose1d."""
 
-import copy
+import functools
 import re
 
+import composing
 import opinfo
 import pytest
 import reference
 import torch
-import torch._dynamo.testing
 from blackwell_compat import compat_conv_transpose1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import ACTIVATIONS, DTYPES, STRIDED_SIGNALS, rows
 from torch.nn import functional as F
 
 OP = torch.ops.blackwell_compat.compat_conv_transpose1d.default
 BACKWARD = torch.ops.blackwell_compat.compat_conv_transpose1d_backward.default
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
 # C_in, C_out, K, L, the rest. What the workload models ask for, long signals and wide layers reduced
 MODELS = [
     (70, 70, 3, 40, {"stride": 2, "padding": 1, "output_padding": 1, "groups": 70}),  # Kokoro, depthwise
@@ -61,11 +51,6 @@ def make(c_in, c_out, k, length, groups=1, dtype=torch.float32, bias=True, batch
     x = reference.values(*batch, c_in, length, dtype=dtype)
     w = reference.values(c_in, c_out // groups, k, dtype=dtype, seed=1)
     return x, w, reference.values(c_out, dtype=dtype, seed=2) if bias else None
-
-
-def rows(x):
-    """The same values in strides (C * L, 1, C)."""
-    return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def check(args, kwargs):
@@ -108,24 +93,12 @@ def test_arguments_as_sequences():
     assert torch.equal(compat_conv_transpose1d(*args, (2,), [1], (1,), 2, [3]), want)
 
 
-STRIDED = {
-    "part of a longer signal": lambda x: torch.cat([x, x], -1)[..., 3 : 3 + x.size(-1)],
-    "part of the channels": lambda x: torch.cat([x, x], -2)[..., 1 : 1 + x.size(-2), :],
-    "every other sample": lambda x: x.repeat_interleave(2, -1)[..., ::2],
-    "every other channel": lambda x: x.repeat_interleave(2, -2)[..., ::2, :],
-    "every other of the batch": lambda x: x.repeat_interleave(2, 0)[::2],
-    "channels last": rows,
-    "part of channels last": lambda x: rows(torch.cat([x, x], -1))[..., 3 : 3 + x.size(-1)],
-    "all axes reversed": lambda x: x.permute(2, 1, 0).contiguous().permute(2, 1, 0),
-}
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("c_in", "c_out", "k", "groups"), [(6, 9, 5, 1), (34, 32, 9, 1), (6, 6, 4, 6)], ids=str)
-@pytest.mark.parametrize("view", STRIDED)
+@pytest.mark.parametrize("view", STRIDED_SIGNALS)
 def test_strided_arguments(view, c_in, c_out, k, groups, dtype):
     x, w, b = make(c_in, c_out, k, 75, groups, dtype)
-    strided, kwargs = STRIDED[view], {"padding": 1, "stride": 3, "groups": groups}
+    strided, kwargs = STRIDED_SIGNALS[view], {"padding": 1, "stride": 3, "groups": groups}
     for args in ((strided(x), w, b), (x, strided(w), b), (strided(x), strided(w), b.repeat_interleave(2)[::2])):
         got = check(args, kwargs)
         assert got.is_contiguous() or (view == "channels last" and args[0] is not x)
@@ -273,20 +246,9 @@ def test_opinfo_samples_that_are_complex_are_refused(dtype):
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_matches_float64_reference(method, layout, dtype):
     c_in, c_out, k, groups, kwargs = METHODS[method]
-    args = [a.requires_grad_() for a in make(c_in, c_out, k, 41, groups, dtype)]
-    seed = reference.values(*F.conv_transpose1d(*args, groups=groups, **kwargs).shape, dtype=dtype, seed=3)
-
-    def gradients(conv, args, seed):
-        return torch.autograd.grad(conv(layout(args[0]), *args[1:], groups=groups, **kwargs), args, seed)
-
-    wide = [a.detach().double().requires_grad_() for a in args]
-    for grads in zip(
-        gradients(compat_conv_transpose1d, args, seed),
-        gradients(F.conv_transpose1d, args, seed),
-        gradients(F.conv_transpose1d, wide, seed.double()),
-        strict=True,
-    ):
-        reference.assert_as_accurate(*grads)
+    x, w, b = make(c_in, c_out, k, 41, groups, dtype)
+    kwargs = {"groups": groups, **kwargs}
+    reference.assert_gradients_as_accurate(compat_conv_transpose1d, F.conv_transpose1d, (layout(x), w, b), kwargs)
 
 
 GRADIENTS = [
@@ -369,106 +331,38 @@ class Model(torch.nn.Module):
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, rows], ids=["planes", "rows"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiles_with_dynamic_shapes(backend, layout):
-    torch._dynamo.reset()
-    model = Model()
-    counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
-    first = 0
-    for length in (50, 83):
-        x, y = (layout(reference.values(2, 6, length)).requires_grad_() for _ in range(2))
-        out, want = compiled(x), model(y)
-        torch.testing.assert_close(out, want)
-        assert out.stride() == want.stride()
-        # Sums of hundreds of values that cancel each other, in an order that the compiler may change
-        exact, z = copy.deepcopy(model).double(), layout(x.detach().double()).requires_grad_()
-        runs = (out, x, model), (want, y, model), (exact(z), z, exact)
-        for grads in zip(*(torch.autograd.grad(t.sum(), [leaf, *m.parameters()]) for t, leaf, m in runs), strict=True):
-            reference.assert_as_accurate(*grads)
-        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
-    assert counts.frame_count == first
+    composing.assert_compiles_once(Model(), [layout(reference.values(2, 6, length)) for length in (50, 83)], backend)
 
 
 def test_compiles_with_inductor():
-    model = Model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True)
-    with torch.no_grad():
-        for length in (50, 83):
-            x = reference.values(2, 6, length)
-            torch.testing.assert_close(compiled(x), model(x))
+    composing.assert_inductor_agrees(Model(), [reference.values(2, 6, length) for length in (50, 83)])
 
 
 def test_export():
-    model, x = Model(), reference.values(2, 6, 40)
-    program = torch.export.export(model, (x,), dynamic_shapes={"x": {2: torch.export.Dim("length", min=3)}})
+    program, _ = composing.exported(Model(), reference.values(2, 6, 40), reference.values(2, 6, 77), 2, least=3)
     assert [node.target for node in program.graph.nodes].count(OP) == 2
-    longer = reference.values(2, 6, 77)
-    torch.testing.assert_close(program.module()(longer), model(longer))
-    torch.testing.assert_close(program.run_decompositions().module()(longer), model(longer))
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"stride": 3, "padding": 1}, {"stride": 2, "groups": 2}], ids=str)
 def test_function_transforms(kwargs):
-    x, w, b = make(4, 6, 4, 20, kwargs.get("groups", 1), batch=(3, 2))
-    weights, tangents = torch.stack([w, w.flip(0), -w]), tuple(t.flip(0) for t in (x[0], w, b))
-    vmap, grad, jvp = torch.func.vmap, torch.func.grad, torch.func.jvp
-    for transform in (
-        lambda f: vmap(f, in_dims=(0, None, None))(x, w, b),
-        lambda f: vmap(f, in_dims=(None, 0, None))(x[0], weights, b),
-        lambda f: vmap(f, in_dims=(0, 0, None))(x, weights, b),
-        lambda f: vmap(f, in_dims=(0, None, None))(x[0], w, b),
-        lambda f: grad(lambda *args: f(*args).sin().sum(), argnums=(0, 1, 2))(x[0], w, b),
-        lambda f: jvp(f, (x[0], w, b), tangents)[1],
-        lambda f: vmap(grad(lambda w, x: f(x, w, b).sin().sum()), in_dims=(None, 0))(w, x),
-        lambda f: torch.func.jacrev(f, argnums=2)(x[0], w, b),
-    ):
-        functions = (compat_conv_transpose1d, F.conv_transpose1d)
-        ours, theirs = (transform(lambda *a, f=f: f(*a, **kwargs)) for f in functions)
-        torch.testing.assert_close(ours, theirs)
+    ours, theirs = (functools.partial(f, **kwargs) for f in (compat_conv_transpose1d, F.conv_transpose1d))
+    args = make(4, 6, 4, 20, kwargs.get("groups", 1), batch=(3, 2))
+    composing.assert_same_under_transforms(ours, theirs, *args)
 
 
 def test_forward_mode():
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(W, W.flip(0))
-        tangent = torch.autograd.forward_ad.unpack_dual(compat_conv_transpose1d(X, dual, B, 2)).tangent
+    tangent = composing.tangent_of(lambda w: compat_conv_transpose1d(X, w, B, 2), W, W.flip(0))
     torch.testing.assert_close(tangent, F.conv_transpose1d(X, W.flip(0), None, 2))
 
 
 def test_modes_see_the_call():
-    functions, dispatched = [], []
-
-    class FunctionMode(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            functions.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class DispatchMode(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            dispatched.append(func)
-            return func(*args, **(kwargs or {}))
-
-    with FunctionMode():
-        compat_conv_transpose1d(X, W, B)
-    with DispatchMode():
-        compat_conv_transpose1d(X, W, B)
+    functions, dispatched = composing.seen_by_modes(lambda: compat_conv_transpose1d(X, W, B))
     assert {torch.ops.blackwell_compat.compat_conv_transpose1d, OP} & set(functions)
     assert dispatched == [OP]
 
 
-class Tagged(torch.Tensor):
-    seen: list = []  # noqa: RUF012
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        cls.seen.append(func)
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-
 @pytest.mark.parametrize("which", range(3), ids=["input", "weight", "bias"])
 def test_subclass_sees_the_call(which):
-    args = [X, W, B]
-    args[which] = args[which].as_subclass(Tagged)
-    Tagged.seen.clear()
-    got = compat_conv_transpose1d(*args)
-    assert {torch.ops.blackwell_compat.compat_conv_transpose1d, OP} & set(Tagged.seen)
-    assert isinstance(got, Tagged)
-    torch.testing.assert_close(got.as_subclass(torch.Tensor), F.conv_transpose1d(X, W, B))
+    got, functions = composing.seen_by_subclass(compat_conv_transpose1d, (X, W, B), which)
+    assert {torch.ops.blackwell_compat.compat_conv_transpose1d, OP} & set(functions)
+    torch.testing.assert_close(got, F.conv_transpose1d(X, W, B))

@@ -1,16 +1,18 @@
 """istft_fp32 against torch.istft."""
 
+import functools
 import re
 import warnings
 
+import composing
 import opinfo
 import pytest
 import reference
 import torch
-import torch._dynamo.testing
 from blackwell_compat import istft_fp32, stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spectral_cases import make_window
 
 OP = torch.ops.blackwell_compat.istft_fp32.default
 
@@ -36,12 +38,6 @@ AWKWARD = [
     (96, 24, 96, True, "hann"),
     (257, 64, 257, True, "random"),
 ]
-
-
-def make_window(kind, win_length, dtype=torch.float32):
-    if kind == "random":
-        return torch.rand(win_length, generator=torch.Generator().manual_seed(win_length), dtype=dtype) + 0.1
-    return getattr(torch, f"{kind}_window")(win_length, dtype=dtype)
 
 
 def make_spectrum(*size, dtype=torch.complex64):
@@ -316,55 +312,26 @@ def test_autocast_computes_in_float32(dtype):
         assert istft_fp32(X.to(torch.complex128), 16, window=W).dtype == torch.float64
 
 
-def test_compiles_with_dynamic_shapes():
-    counts = torch._dynamo.testing.CompileCounter()
-
-    @torch.compile(fullgraph=True, dynamic=True, backend=counts)
-    def f(x):
-        return istft_fp32(x * 2, 32, 8, window=torch.hann_window(32)).square().sum()
-
-    for frames in (20, 33):
-        x, y = (make_spectrum(2, 17, frames).requires_grad_() for _ in range(2))
-        f(x).backward()
-        istft_fp32(y * 2, 32, 8, window=torch.hann_window(32)).square().sum().backward()
-        torch.testing.assert_close(x.grad, y.grad)
-    assert counts.frame_count == 1
-
-
 class Signal(torch.nn.Module):
     def forward(self, x):
         return istft_fp32(x, 32, 8, window=torch.hann_window(32), length=8 * x.shape[-1] - 9)
 
 
-def test_aot_and_export():
-    x, longer = make_spectrum(2, 17, 20), make_spectrum(2, 17, 41)
-    program = torch.export.export(Signal(), (x,), dynamic_shapes={"x": {2: torch.export.Dim("frames", min=8)}})
-    torch.testing.assert_close(program.module()(longer), Signal()(longer))
-    torch.testing.assert_close(program.run_decompositions().module()(longer), Signal()(longer))
-    torch.testing.assert_close(torch.compile(Signal(), backend="aot_eager", dynamic=True)(x), Signal()(x))
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiles_with_dynamic_shapes(backend):
+    composing.assert_compiles_once(Signal(), [make_spectrum(2, 17, frames) for frames in (20, 33)], backend)
+
+
+def test_export():
+    composing.exported(Signal(), make_spectrum(2, 17, 20), make_spectrum(2, 17, 41), 2, least=8)
 
 
 def test_function_transforms():
-    x, t = make_spectrum(3, 9, 20), make_spectrum(3, 9, 20).flip(0)
-
-    def ours(x):
-        return istft_fp32(x, 16, window=W)
-
-    def theirs(x):
-        return torch.istft(x, 16, window=W)
-
-    torch.testing.assert_close(torch.func.vmap(ours)(x), theirs(x))
-    for transform in (
-        lambda f: torch.func.grad(lambda x: f(x).square().sum())(x),
-        lambda f: torch.func.jvp(f, (x,), (t,))[1],
-        lambda f: torch.func.vmap(torch.func.grad(lambda x: f(x).square().sum()))(x),
-    ):
-        torch.testing.assert_close(transform(ours), transform(theirs))
+    ours, theirs = (functools.partial(f, n_fft=16, window=W) for f in (istft_fp32, torch.istft))
+    composing.assert_same_under_transforms_of_one(ours, theirs, make_spectrum(3, 9, 20))
 
 
 def test_forward_mode():
     tangent_in = X.flip(0).contiguous()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(X, tangent_in)
-        tangent = torch.autograd.forward_ad.unpack_dual(istft_fp32(dual, 16, window=W)).tangent
+    tangent = composing.tangent_of(lambda x: istft_fp32(x, 16, window=W), X, tangent_in)
     torch.testing.assert_close(tangent, torch.istft(tangent_in, 16, window=W))

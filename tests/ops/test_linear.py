@@ -2,29 +2,19 @@
 
 import re
 
+import composing
 import opinfo
 import pytest
 import reference
 import torch
-import torch._dynamo.testing
 from blackwell_compat import compat_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import ACTIVATIONS, DTYPES
 from torch.nn import functional as F
 
 OP = torch.ops.blackwell_compat.compat_linear.default
 BACKWARD = torch.ops.blackwell_compat.compat_linear_backward.default
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
 # Leading sizes, K, N. What the workload models ask for (rows and columns of the largest reduced)
 MODELS = [
     ((12000,), 9, 1),  # Kokoro, Chatterbox: harmonic source
@@ -195,20 +185,7 @@ def test_opinfo_samples_that_are_complex_are_refused(dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("rows", [(9,), (2, 5), (), (0,)], ids=str)
 def test_gradient_matches_float64_reference(rows, dtype):
-    args = [a.requires_grad_() for a in make(rows, 33, 18, dtype)]
-    seed = reference.values(*rows, 18, dtype=dtype, seed=3)
-
-    def gradients(linear, args, seed):
-        return torch.autograd.grad(linear(*args), args, seed)
-
-    wide = [a.detach().double().requires_grad_() for a in args]
-    for grads in zip(
-        gradients(compat_linear, args, seed),
-        gradients(F.linear, args, seed),
-        gradients(F.linear, wide, seed.double()),
-        strict=True,
-    ):
-        reference.assert_as_accurate(*grads)
+    reference.assert_gradients_as_accurate(compat_linear, F.linear, make(rows, 33, 18, dtype))
 
 
 @pytest.mark.parametrize("bias_size", [None, (), (1,), (3,)], ids=str)
@@ -290,108 +267,39 @@ class Model(torch.nn.Module):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiles_with_dynamic_shapes(backend):
-    torch._dynamo.reset()
-    model = Model()
-    counts = torch._dynamo.testing.CompileCounterWithBackend(backend)
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counts)
-    first = 0
-    for rows in (7, 30):
-        x, y = (reference.values(2, rows, 24).requires_grad_() for _ in range(2))
-        out, want = compiled(x), model(y)
-        torch.testing.assert_close(out, want)
-        grads = (torch.autograd.grad(t.sum(), [leaf, *model.parameters()]) for t, leaf in ((out, x), (want, y)))
-        torch.testing.assert_close(*grads)
-        first = first or counts.frame_count  # torch may trace the first twice, to make slopes constants
-    assert counts.frame_count == first
+    composing.assert_compiles_once(Model(), [reference.values(2, rows, 24) for rows in (7, 30)], backend)
 
 
 def test_compiles_with_inductor():
-    model = Model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True)
-    with torch.no_grad():
-        for rows in (7, 30):
-            torch.testing.assert_close(compiled(reference.values(rows, 24)), model(reference.values(rows, 24)))
+    composing.assert_inductor_agrees(Model(), [reference.values(rows, 24) for rows in (7, 30)])
 
 
 def test_export():
-    model, x = Model(), reference.values(2, 9, 24)
-    program = torch.export.export(model, (x,), dynamic_shapes={"x": {1: torch.export.Dim("rows")}})
+    program, _ = composing.exported(Model(), reference.values(2, 9, 24), reference.values(2, 31, 24), 1)
     assert any(node.target is OP for node in program.graph.nodes)
-    longer = reference.values(2, 31, 24)
-    torch.testing.assert_close(program.module()(longer), model(longer))
-    torch.testing.assert_close(program.run_decompositions().module()(longer), model(longer))
 
 
 def test_function_transforms():
-    x, w, b = make((6, 3), 8, 5)
-    weights, tangents = torch.stack([w, w.flip(0)] * 3), tuple(t.flip(0) for t in (x, w, b))
-    vmap, grad, jvp = torch.func.vmap, torch.func.grad, torch.func.jvp
-    for transform in (
-        lambda f: vmap(f, in_dims=(0, None, None))(x, w, b),
-        lambda f: vmap(f, in_dims=(None, 0, None))(x, weights, b),
-        lambda f: vmap(f, in_dims=(0, 0, None))(x, weights, b),
-        lambda f: grad(lambda *args: f(*args).sin().sum(), argnums=(0, 1, 2))(x, w, b),
-        lambda f: jvp(f, (x, w, b), tangents)[1],
-        lambda f: vmap(grad(lambda w, x: f(x, w, b).sin().sum()), in_dims=(None, 0))(w, x),
-        lambda f: torch.func.jacrev(f)(x[:2], w, b),
-        lambda f: torch.func.hessian(lambda b: f(x, w, b).sin().sum())(b),
-    ):
-        torch.testing.assert_close(transform(compat_linear), transform(F.linear))
+    composing.assert_same_under_transforms(compat_linear, F.linear, *make((3, 6), 8, 5))
 
 
 def test_forward_mode():
     x, w, b = make((6,), 8, 5)
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(w, w.flip(0))
-        tangent = torch.autograd.forward_ad.unpack_dual(compat_linear(x, dual, b)).tangent
+    tangent = composing.tangent_of(lambda w: compat_linear(x, w, b), w, w.flip(0))
     torch.testing.assert_close(tangent, F.linear(x, w.flip(0)))
 
 
-def test_function_mode_sees_the_call():
-    seen = []
-
-    class Mode(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    with Mode():
-        got = compat_linear(X, W, B)
-    assert torch.ops.blackwell_compat.compat_linear in seen or OP in seen
-    assert torch.equal(got, compat_linear(X, W, B))
-
-
-def test_dispatch_mode_sees_the_call():
-    seen = []
-
-    class Mode(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    with Mode():
-        compat_linear(X, W, B)
-    assert seen == [OP]
-
-
-class Tagged(torch.Tensor):
-    seen: list = []  # noqa: RUF012
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        cls.seen.append(func)
-        return super().__torch_function__(func, types, args, kwargs or {})
+def test_modes_see_the_call():
+    functions, dispatched = composing.seen_by_modes(lambda: compat_linear(X, W, B))
+    assert {torch.ops.blackwell_compat.compat_linear, OP} & set(functions)
+    assert dispatched == [OP]
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["input", "weight", "bias"])
 def test_subclass_sees_the_call(which):
-    args = [X, W, B]
-    args[which] = args[which].as_subclass(Tagged)
-    Tagged.seen.clear()
-    got = compat_linear(*args)
-    assert torch.ops.blackwell_compat.compat_linear in Tagged.seen or OP in Tagged.seen
-    assert isinstance(got, Tagged)
-    torch.testing.assert_close(got.as_subclass(torch.Tensor), F.linear(X, W, B))
+    got, functions = composing.seen_by_subclass(compat_linear, (X, W, B), which)
+    assert {torch.ops.blackwell_compat.compat_linear, OP} & set(functions)
+    torch.testing.assert_close(got, F.linear(X, W, B))
 
 
 def test_relu_of_minus_infinity_is_zero():

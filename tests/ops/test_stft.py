@@ -1,16 +1,18 @@
 """stft_fp32 against torch.stft."""
 
+import functools
 import inspect
 import re
 
+import composing
 import opinfo
 import pytest
 import reference
 import torch
-import torch._dynamo.testing
 from blackwell_compat import stft_fp32
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spectral_cases import make_window
 
 OP = torch.ops.blackwell_compat.stft_fp32.default
 HALVES = [torch.float16, torch.bfloat16]
@@ -36,12 +38,6 @@ AWKWARD = [
     (48, 11, 48, True, "random"),
     (257, 64, 200, True, "random"),
 ]
-
-
-def make_window(kind, win_length, dtype=torch.float32):
-    if kind == "random":
-        return torch.rand(win_length, generator=torch.Generator().manual_seed(win_length), dtype=dtype) + 0.1
-    return getattr(torch, f"{kind}_window")(win_length, dtype=dtype)
 
 
 def make_signal(*size, dtype=torch.float32):
@@ -374,57 +370,27 @@ def test_autocast_computes_in_float32(dtype):
         assert stft_fp32(x.double(), 16, window=w, return_complex=True).dtype == torch.complex128
 
 
-def test_compiles_with_dynamic_shapes():
-    counts = torch._dynamo.testing.CompileCounter()
-
-    @torch.compile(fullgraph=True, dynamic=True, backend=counts)
-    def f(x):
-        return stft_fp32(x * 2, 32, 8, window=torch.hann_window(32), return_complex=True).abs().sum()
-
-    for length in (200, 313):
-        x, y = (make_signal(2, length).requires_grad_() for _ in range(2))
-        f(x).backward()
-        stft_fp32(y * 2, 32, 8, window=torch.hann_window(32), return_complex=True).abs().sum().backward()
-        torch.testing.assert_close(x.grad, y.grad)
-    assert counts.frame_count == 1
-
-
 class Spectrum(torch.nn.Module):
     def forward(self, x):
         return stft_fp32(x, 32, 8, window=torch.hann_window(32), return_complex=True)
 
 
-def test_aot_and_export():
-    x = make_signal(2, 200)
-    want = Spectrum()(x)
-    program = torch.export.export(Spectrum(), (x,), dynamic_shapes={"x": {1: torch.export.Dim("length", min=64)}})
-    torch.testing.assert_close(program.module()(x), want)
-    longer = make_signal(2, 333)
-    torch.testing.assert_close(program.run_decompositions().module()(longer), Spectrum()(longer))
-    torch.testing.assert_close(torch.compile(Spectrum(), backend="aot_eager", dynamic=True)(x), want)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiles_with_dynamic_shapes(backend):
+    composing.assert_compiles_once(Spectrum(), [make_signal(2, length) for length in (200, 313)], backend)
+
+
+def test_export():
+    composing.exported(Spectrum(), make_signal(2, 200), make_signal(2, 333), 1, least=64)
 
 
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant", "replicate", "circular"])
 def test_function_transforms(pad_mode):
-    x, t, w = make_signal(3, 100), make_signal(3, 100).flip(0), W
-
-    def ours(x):
-        return stft_fp32(x, 16, window=w, pad_mode=pad_mode, return_complex=True)
-
-    def theirs(x):
-        return torch.stft(x, 16, window=w, pad_mode=pad_mode, return_complex=True)
-
-    torch.testing.assert_close(torch.func.vmap(ours)(x), theirs(x))
-    for transform in (
-        lambda f: torch.func.grad(lambda x: f(x).abs().sum())(x),
-        lambda f: torch.func.jvp(f, (x,), (t,))[1],
-        lambda f: torch.func.vmap(torch.func.grad(lambda x: f(x).abs().sum()))(x),
-    ):
-        torch.testing.assert_close(transform(ours), transform(theirs))
+    kwargs = {"n_fft": 16, "window": W, "pad_mode": pad_mode, "return_complex": True}
+    ours, theirs = (functools.partial(f, **kwargs) for f in (stft_fp32, torch.stft))
+    composing.assert_same_under_transforms_of_one(ours, theirs, make_signal(3, 100))
 
 
 def test_forward_mode():
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(X, X.flip(0))
-        tangent = torch.autograd.forward_ad.unpack_dual(stft_fp32(dual, 16, window=W, return_complex=True)).tangent
+    tangent = composing.tangent_of(lambda x: stft_fp32(x, 16, window=W, return_complex=True), X, X.flip(0))
     torch.testing.assert_close(tangent, torch.stft(X.flip(0), 16, window=W, return_complex=True))

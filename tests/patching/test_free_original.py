@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import pickle
 import threading
 
@@ -12,139 +10,12 @@ import blackwell_compat.patching.freed as freed
 import pytest
 import torch
 import torch.nn.functional as F
+from freed_models import WEIGHTS, freed_pair, same_state
 from patching_models import CausalConv1d, LoRACompatibleLinear, Mixed, Vocoder, close, mixed_input, snapshot, twin
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-OPS = torch.ops.blackwell_compat
-WEIGHTS = ["lin", "conv", "up", "causal", "out"]
-
-
-@pytest.fixture(autouse=True)
-def _no_grad():
-    torch.manual_seed(0)
-    with torch.no_grad():
-        yield
-
-
-def freed_pair():
-    model = Mixed()
-    plain = twin(model)
-    report = bc.patch_model(model, free_original=True)
-    assert report.freed == WEIGHTS
-    return model, plain
-
-
-def same_state(got, want):
-    got, want = got.state_dict(), want.state_dict()
-    assert list(got) == list(want)
-    assert got._metadata.keys() == want._metadata.keys()
-    for key, value in want.items():
-        assert got[key].dtype == value.dtype
-        assert got[key].stride() == value.stride()
-        torch.testing.assert_close(got[key], value, rtol=0, atol=0, msg=key)
-
-
-LINEARS = [(1, 1), (33, 5), (64, 300), (3, 700), (100, 128)]
-# C_out, C_in, K, dilation, groups: few outputs, one channel a group, groups, chains that end inside a tap
-CONVS = [(8, 6, 3, 1, 1), (40, 33, 7, 1, 1), (40, 130, 5, 3, 1), (8, 8, 5, 2, 8), (1, 64, 7, 1, 1), (12, 16, 3, 2, 2)]
-CONVS += [(4, 64, 1, 1, 1), (8, 8, 1, 1, 8), (64, 64, 3, 1, 1), (64, 64, 11, 5, 1)]
-TRANSPOSED = [(8, 6, 16, 8), (3, 5, 7, 2), (9, 1, 3, 8), (64, 1, 4, 1), (16, 8, 5, 1), (6, 2, 1, 1)]
-
-
-def special(*size):
-    """Values that a computation could change: signed zeros, infinities, NaN, the smallest numbers."""
-    weight = torch.randn(size)
-    odd = torch.tensor([-0.0, 0.0, float("inf"), float("nan"), 1e-45, -1e-40])
-    weight.view(-1)[: odd.numel()] = odd[: weight.numel()]
-    return weight
-
-
-def same_bits(got, want):
-    assert got.is_contiguous()
-    assert torch.equal(got.view(torch.int32), want.view(torch.int32))
-
-
-@pytest.mark.parametrize("size", LINEARS, ids=str)
-def test_linear_ops(size):
-    weight = special(*size)
-    packed = OPS.compat_linear_pack(weight)
-    same_bits(OPS.compat_linear_unpack(packed, *size), weight)
-    weight, bias, x = torch.randn(size), torch.randn(size[0]), torch.randn(2, 3, size[1])
-    packed = OPS.compat_linear_pack(weight)
-    got, plain = OPS.compat_linear_packed(x, packed, bias, size[0]), bc.compat_linear(x, weight, bias)
-    if size[0] > 4:  # up to 4 outputs are scalar products where the weight is plain
-        assert torch.equal(got, plain)
-    close(got, plain)
-    got = OPS.compat_linear_packed(x, packed, None, size[0], pre_activation="silu", activation="leaky_relu", slope=0.3)
-    close(got, F.leaky_relu(F.linear(F.silu(x), weight), 0.3))
-    assert OPS.compat_linear_packed(x[:0], packed, bias, size[0]).shape == (0, 3, size[0])
-    torch.library.opcheck(OPS.compat_linear_packed, (x, packed, bias, size[0]))
-    torch.library.opcheck(OPS.compat_linear_pack, (weight,))
-    torch.library.opcheck(OPS.compat_linear_unpack, (packed, *size))
-
-
-@pytest.mark.parametrize("case", CONVS, ids=str)
-def test_conv1d_ops(case):
-    c_out, c_in, k, dilation, groups = case
-    weight = special(c_out, c_in // groups, k)
-    packed = OPS.compat_conv1d_pack(weight, dilation, groups)
-    unpacked = OPS.compat_conv1d_unpack(packed, weight.shape, dilation, groups)
-    same_bits(unpacked, weight)
-    assert len({t.data_ptr() for t in (weight, packed, unpacked)}) == 3
-    weight, bias = torch.randn(weight.shape), torch.randn(c_out)
-    packed = OPS.compat_conv1d_pack(weight, dilation, groups)
-    for stride in (1, 2):
-        for x in (torch.randn(2, c_in, 60), torch.randn(c_in, 60), torch.randn(2, 60, c_in).transpose(1, 2)):
-            args = ([stride], [2], [dilation], groups)
-            got = OPS.compat_conv1d_packed(x, packed, bias, weight.shape, *args)
-            close(got, F.conv1d(x, weight, bias, stride, 2, dilation, groups), layers=8)
-    assert OPS.compat_conv1d_packed(x[:0], packed, bias, weight.shape, *args).shape[0] == 0
-    torch.library.opcheck(OPS.compat_conv1d_packed, (x, packed, bias, list(weight.shape), *args))
-    torch.library.opcheck(OPS.compat_conv1d_pack, (weight, dilation, groups))
-    torch.library.opcheck(OPS.compat_conv1d_unpack, (packed, list(weight.shape), dilation, groups))
-
-
-@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
-def test_conv_transpose1d_ops(case):
-    c_in, c_out, k, stride = case
-    weight = special(c_in, c_out, k)
-    packed = OPS.compat_conv_transpose1d_pack(weight, stride)
-    unpacked = OPS.compat_conv_transpose1d_unpack(packed, weight.shape, stride)
-    same_bits(unpacked, weight)
-    assert len({t.data_ptr() for t in (weight, packed, unpacked)}) == 3
-    weight, bias = torch.randn(weight.shape), torch.randn(c_out)
-    packed = OPS.compat_conv_transpose1d_pack(weight, stride)
-    for x in (torch.randn(2, c_in, 20), torch.randn(c_in, 20), torch.randn(2, 20, c_in).transpose(1, 2)):
-        for more in (0, stride - 1):
-            got = OPS.compat_conv_transpose1d_packed(x, packed, bias, weight.shape, [stride], [1], [more])
-            close(got, F.conv_transpose1d(x, weight, bias, stride, 1, more), layers=8)
-    args = (list(weight.shape), [stride], [0], [0])
-    assert OPS.compat_conv_transpose1d_packed(x[:0], packed, bias, *args).shape[0] == 0
-    torch.library.opcheck(OPS.compat_conv_transpose1d_packed, (x, packed, bias, *args))
-    torch.library.opcheck(OPS.compat_conv_transpose1d_pack, (weight, stride))
-    torch.library.opcheck(OPS.compat_conv_transpose1d_unpack, (packed, list(weight.shape), stride))
-
-
-def test_messages_of_the_ops():
-    packed = OPS.compat_linear_pack(torch.randn(33, 5))
-    with pytest.raises(RuntimeError, match=r"packed must be a contiguous float32 tensor of \(320,\)"):
-        OPS.compat_linear_packed(torch.randn(2, 5), packed[1:], None, 33)
-    with pytest.raises(RuntimeError, match=r"bias\.size"):
-        OPS.compat_linear_packed(torch.randn(2, 5), packed, torch.randn(7), 33)
-    with pytest.raises(RuntimeError, match="same dtype"):
-        OPS.compat_linear_packed(torch.randn(2, 5).double(), packed, None, 33)
-    with pytest.raises(RuntimeError, match="weight must be float32, 2-D and not empty"):
-        OPS.compat_linear_pack(torch.randn(3, 3, 3))
-    with pytest.raises(RuntimeError, match="weight must be float32, 3-D"):
-        OPS.compat_conv1d_pack(torch.randn(3, 3, 3).half(), 1, 1)
-    with pytest.raises(RuntimeError, match=r"packed must be a contiguous float32 tensor"):
-        OPS.compat_conv1d_unpack(packed, [3, 3, 3], 1, 1)
-    packed = OPS.compat_conv_transpose1d_pack(torch.randn(4, 4, 4), 2)
-    with pytest.raises(RuntimeError, match="groups and dilation must be 1"):
-        OPS.compat_conv_transpose1d_packed(torch.randn(1, 4, 9), packed, None, [4, 4, 4], [2], [0], [0], 2)
-    with pytest.raises(RuntimeError, match="must have 4 channels"):
-        OPS.compat_conv_transpose1d_packed(torch.randn(1, 5, 9), packed, None, [4, 4, 4], [2])
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 def test_the_model_computes_the_same_and_has_no_weights():
@@ -160,49 +31,6 @@ def test_the_model_computes_the_same_and_has_no_weights():
     assert isinstance(model.lin, nn.Linear)
     assert isinstance(model.causal, CausalConv1d)
     close(model.to(torch.float32)(mixed_input()), want)
-
-
-def test_state_dict_is_as_it_was():
-    model, plain = freed_pair()
-    same_state(model, plain)
-    same_state(model.causal, plain.causal)
-    plain.load_state_dict(model.state_dict(), assign=True)
-    nn.Linear(12, 16).load_state_dict(model.lin.state_dict())
-    assert not model.state_dict()["lin.weight"].is_inference()
-    keys = list(model.state_dict(prefix="a.", keep_vars=True))
-    assert keys == [f"a.{key}" for key in plain.state_dict()]
-
-
-@pytest.mark.parametrize("assign", [False, True], ids=["copy", "assign"])
-def test_load_state_dict(assign):
-    model, _ = freed_pair()
-    other = Mixed()
-    model(mixed_input())
-    assert str(model.load_state_dict(other.state_dict(), assign=assign)) == "<All keys matched successfully>"
-    assert freed.is_freed(model.lin)
-    same_state(model, other)
-    close(model(mixed_input()), other(mixed_input()))
-
-
-def errors_of(model, state, strict):
-    try:
-        return model.load_state_dict(state, strict=strict)
-    except RuntimeError as error:
-        return str(error)
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_load_state_dict_reports_as_torch_does(strict):
-    model, plain = freed_pair()
-    state = Mixed().state_dict()
-    del state["conv.weight"]
-    state["up.extra"] = torch.ones(2)
-    assert errors_of(model, state, strict) == errors_of(plain, state, strict)
-    same_state(model, plain)
-    state["lin.weight"] = torch.ones(2, 2)
-    assert errors_of(model, state, strict) == errors_of(plain, state, strict)
-    same_state(model, plain)
-    assert all(freed.is_freed(model.get_submodule(name)) for name in WEIGHTS)
 
 
 def test_unpatch_gives_the_same_parameters_back():
@@ -225,46 +53,6 @@ def test_unpatch_gives_the_same_parameters_back():
     optimizer.step()
     assert not torch.equal(model.lin.weight, plain.lin.weight)
     assert torch.equal(model.conv.weight, plain.conv.weight)
-
-
-COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda m: pickle.loads(pickle.dumps(m))}
-COPIES["pickle protocol 0"] = lambda m: pickle.loads(pickle.dumps(m, protocol=0))
-
-
-def saved(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-COPIES["torch.save"] = saved
-
-
-@pytest.mark.parametrize("how", COPIES)
-def test_copies(how):
-    model, plain = freed_pair()
-    other = COPIES[how](model)
-    assert [type(m) for m in other.modules()] == [type(m) for m in model.modules()]
-    close(other(mixed_input()), plain(mixed_input()))
-    same_state(other, plain)
-    other.lin.weight = nn.Parameter(torch.zeros(16, 12))
-    assert not other.lin.weight.any()
-    assert freed.is_freed(other.lin)
-    same_state(model, plain)
-    bc.unpatch_model(other)
-    assert type(other.causal) is CausalConv1d
-    assert list(dict(other.named_parameters())) == list(dict(plain.named_parameters()))
-    assert b"CompatCausal" not in pickle.dumps(model)
-
-
-def test_state_dict_through_a_file():
-    model, plain = freed_pair()
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    plain.load_state_dict(torch.load(file), strict=True)
-    same_state(model, plain)
 
 
 def test_to_another_dtype_and_back():

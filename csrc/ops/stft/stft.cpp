@@ -1,4 +1,4 @@
-// stft_fp32: schema, checks, meta, autograd, autocast, every registration. It computes in stft_cpu.cpp and
+// stft_fp32: schema, checks, meta, autograd, autocast, registrations but those of its window. It computes in stft_cpu.cpp and
 // stft_cuda.cpp.
 #include "ops/stft/stft.h"
 
@@ -15,7 +15,6 @@ using OptInt = std::optional<int64_t>;
 using OptBool = std::optional<bool>;
 using Signature = Tensor(const Tensor&, int64_t, OptInt, OptInt, const OptTensor&, bool, Str, bool, OptBool, OptBool, OptBool);
 using BackwardSignature = Tensor(const Tensor&, const Tensor&, c10::SymInt, int64_t, int64_t, Str, bool, bool);
-using WindowSignature = Tensor(const Tensor&, const OptTensor&, int64_t, int64_t, double, at::ScalarType);
 
 Tensor call(const Tensor& input, int64_t n_fft, OptInt hop_length, OptInt win_length, const OptTensor& window, bool center,
             Str pad_mode, bool normalized, OptBool onesided, OptBool return_complex, OptBool align_to_window) {
@@ -254,19 +253,6 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& window, c10::SymInt lengt
   return unpad_cuda(synthesise_cuda(grad, w, hop, {0, length + 2 * pad}, synthesis), framing);
 }
 
-Tensor prepare(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
-               at::ScalarType dtype) {
-  return full_window(window, win_length, n_fft, scale, input.options().dtype(dtype)).contiguous();
-}
-
-Tensor prepare_cuda(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
-                    at::ScalarType dtype) {
-  if (!transforms_on_card(input, window, n_fft)) return prepare(input, window, win_length, n_fft, scale, dtype);
-  return full_window_cuda(window, win_length, n_fft, scale, input.options().dtype(dtype));
-}
-
-const OwnKernel own_window{"blackwell_compat::stft_fp32_window",
-                           c10::KernelFunction::makeFromUnboxedRuntimeFunction(&prepare_cuda)};
 const OwnKernel own{"blackwell_compat::stft_fp32", c10::KernelFunction::makeFromUnboxedRuntimeFunction(&cuda)};
 const OwnKernel own_backward{"blackwell_compat::stft_fp32_backward",
                              c10::KernelFunction::makeFromUnboxedRuntimeFunction(&backward_cuda)};
@@ -341,25 +327,6 @@ at::ScalarType spectral_dtype(const Tensor& input, const OptTensor& window) {
   return window ? at::promote_types(wide(input), wide(*window)) : wide(input);
 }
 
-Tensor full_window(const OptTensor& window, int64_t win_length, int64_t n_fft, double scale, const at::TensorOptions& options) {
-  const auto dtype = c10::typeMetaToScalarType(options.dtype());
-  Tensor w = window ? window->to(window->is_complex() ? at::toComplexType(dtype) : dtype) : at::ones({win_length}, options);
-  if (scale != 1) w = w * scale;
-  const int64_t left = (n_fft - win_length) / 2;
-  return win_length == n_fft ? w : at::constant_pad_nd(w, {left, n_fft - win_length - left});
-}
-
-Tensor prepared_window(const Tensor& input, const OptTensor& window, int64_t win_length, int64_t n_fft, double scale,
-                       at::ScalarType dtype) {
-  if (!input.is_cuda()) return full_window(window, win_length, n_fft, scale, input.options().dtype(dtype));
-  const bool ready = window && win_length == n_fft && scale == 1 && window->scalar_type() == dtype;
-  if (ready && window->is_contiguous()) return *window;
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("blackwell_compat::stft_fp32_window", "").typed<WindowSignature>();
-  const at::AutoDispatchBelowADInplaceOrView below;
-  return op.call(input, window, win_length, n_fft, scale, dtype);
-}
-
 Tensor analyse_aten(const Tensor& signal, const Tensor& window, const Framing& framing, bool onesided) {
   const c10::SymInt n_fft = window.sym_size(0), pad = framing.pad;
   Tensor padded = signal;
@@ -380,8 +347,6 @@ TORCH_LIBRARY_FRAGMENT(blackwell_compat, m) {
       "str pad_mode=\"reflect\", bool normalized=False, bool? onesided=None, bool? return_complex=None, "
       "bool? align_to_window=None) -> Tensor",
       {at::Tag::pt2_compliant_tag});
-  m.def("stft_fp32_window(Tensor input, Tensor? window, int win_length, int n_fft, float scale, ScalarType dtype) -> Tensor",
-        {at::Tag::pt2_compliant_tag});
   m.def(
       "stft_fp32_backward(Tensor grad, Tensor window, SymInt length, int hop_length, int pad, str pad_mode, bool onesided, "
       "bool complex_input) -> Tensor",
@@ -394,12 +359,10 @@ TORCH_LIBRARY_IMPL(blackwell_compat, CPU, m) {
 TORCH_LIBRARY_IMPL(blackwell_compat, CUDA, m) {
   m.impl("stft_fp32", cuda);
   m.impl("stft_fp32_backward", backward_cuda);
-  m.impl("stft_fp32_window", prepare_cuda);
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, CompositeExplicitAutograd, m) {
   m.impl("stft_fp32", explicit_composite);
   m.impl("stft_fp32_backward", backward);
-  m.impl("stft_fp32_window", prepare);
 }
 TORCH_LIBRARY_IMPL(blackwell_compat, Meta, m) {
   m.impl("stft_fp32", meta);
