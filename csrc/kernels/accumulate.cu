@@ -2,21 +2,18 @@
 // source.
 #include "kernels/accumulate.cuh"
 #include "kernels/platform.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
 __device__ __forceinline__ void accumulate_keys(const KeysParams& p) {
   const unsigned i = blockIdx.x * kAccumulateThreads + threadIdx.x;
   if (i >= p.size) return;
-  unsigned rest = i;
   int64_t key = 0, at = 0;
-#pragma unroll
-  for (int d = kAccumulateDims - 1; d >= 0; --d) {
-    const unsigned outer = rest / p.sizes[d], step = rest - outer * p.sizes[d];
-    rest = outer;
+  each_step(i, p.sizes, kAccumulateDims, [&](int d, unsigned step) {
     key += step * p.strides[d];
     at += step * p.index_strides[d];
-  }
+  });
   for (int k = 0; k < p.count; ++k) {
     int64_t row = p.wide ? static_cast<const int64_t*>(p.indices[k])[at] : static_cast<const int*>(p.indices[k])[at];
     if (p.skips && row == p.skipped) {
@@ -93,17 +90,14 @@ __device__ __forceinline__ void accumulate(const AccumulateParams& p) {
   };
   for (int64_t element = int64_t(blockIdx.x) * kAccumulateThreads + threadIdx.x; element < all; element += threads) {
     const unsigned i = static_cast<unsigned>(element / p.width);
-    unsigned rest = static_cast<unsigned>(element - int64_t(i) * p.width);
+    const unsigned place = static_cast<unsigned>(element - int64_t(i) * p.width);
     const int64_t key = key_at(i);
     if (key < 0 || (i > 0 && key_at(i - 1) == key)) continue;
     int64_t from = 0, to = key;
-#pragma unroll
-    for (int d = kAccumulateDims - 1; d >= 0; --d) {
-      const unsigned outer = rest / p.sizes[d], step = rest - outer * p.sizes[d];
-      rest = outer;
+    each_step(place, p.sizes, kAccumulateDims, [&](int d, unsigned step) {
       from += step * p.from_strides[d];
       to += step * p.to_strides[d];
-    }
+    });
     T* const target = static_cast<T*>(p.to) + to;
     const T* const source = static_cast<const T*>(p.from) + from;
     A sum = p.with_self ? value_of(*target) : value_of(source[p.order[i] * p.from_stride]);

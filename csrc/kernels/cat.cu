@@ -1,6 +1,7 @@
 // Copies between strided tensors: cat, stack, flip, roll. A block belongs to one piece.
 #include "kernels/cat.cuh"
 #include "kernels/elements.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
@@ -18,20 +19,13 @@ __device__ __forceinline__ void cat(const CatParams& p) {
   int64_t places[kCatUnitsOfThread];
 #pragma unroll
   for (int u = 0; u < kCatUnitsOfThread; ++u) {
-    unsigned rest = begin + u * kCatThreads;
-    if (rest >= size) break;
+    const unsigned place = begin + u * kCatThreads;
+    if (place >= size) break;
     int64_t from = 0, to = 0;
-#pragma unroll
-    for (int d = kCatDims - 1; d >= 0; --d) {
-      if (kCatDims - d > p.dims) break;
-      unsigned at = rest;
-      if (kCatDims - d < p.dims) {
-        rest /= piece.sizes[d];
-        at -= rest * piece.sizes[d];
-      }
-      from += at * piece.from_strides[d];
-      to += at * piece.to_strides[d];
-    }
+    each_step(place, piece.sizes, p.dims, [&](int d, unsigned step) {
+      from += step * piece.from_strides[d];
+      to += step * piece.to_strides[d];
+    });
     values[u] = static_cast<const T*>(piece.from)[from];
     places[u] = to;
   }

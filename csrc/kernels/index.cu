@@ -2,6 +2,7 @@
 // with an error, as PyTorch's assertions do.
 #include "kernels/elements.cuh"
 #include "kernels/index.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
@@ -18,21 +19,14 @@ __device__ __forceinline__ void index(const IndexParams& p) {
   const unsigned begin = blockIdx.x * (kIndexThreads * kIndexUnitsOfThread) + threadIdx.x;
 #pragma unroll
   for (int u = 0; u < kIndexUnitsOfThread; ++u) {
-    unsigned rest = begin + u * kIndexThreads;
-    if (rest >= p.size) return;
+    const unsigned place = begin + u * kIndexThreads;
+    if (place >= p.size) return;
     int64_t from = 0, to = 0, at = 0;
-#pragma unroll
-    for (int d = kIndexDims - 1; d >= 0; --d) {
-      if (kIndexDims - d > p.dims) break;
-      unsigned step = rest;
-      if (kIndexDims - d < p.dims) {
-        rest /= p.sizes[d];
-        step -= rest * p.sizes[d];
-      }
+    each_step(place, p.sizes, p.dims, [&](int d, unsigned step) {
       from += step * p.from_strides[d];
       to += step * p.to_strides[d];
       at += step * p.index_strides[d];
-    }
+    });
     int64_t row = 0;
 #pragma unroll 1
     for (int k = 0; k < p.count; ++k) row += row_of(p.indices[k], at, p.wide, p.rows[k]) * p.row_strides[k];

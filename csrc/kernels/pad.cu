@@ -1,6 +1,7 @@
 // Padding: a thread makes elements of the result. The gradients gather, too: what an element was copied to is few elements.
 #include "kernels/elements.cuh"
 #include "kernels/pad.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
@@ -10,19 +11,11 @@ __device__ __forceinline__ void pad(const PadParams& p) {
   const unsigned begin = blockIdx.x * (kPadThreads * kPadUnitsOfThread) + threadIdx.x;
 #pragma unroll
   for (int u = 0; u < kPadUnitsOfThread; ++u) {
-    unsigned rest = begin + u * kPadThreads;
-    if (rest >= p.elements) return;
+    const unsigned place = begin + u * kPadThreads;
+    if (place >= p.elements) return;
     int64_t from = 0, to = 0;
     bool inside = true;
-#pragma unroll
-    for (int d = kPadDims - 1; d >= 0; --d) {
-      if (kPadDims - d > p.dims) break;
-      unsigned step = rest;
-      if (kPadDims - d < p.dims) {
-        const unsigned size = static_cast<unsigned>(p.padded[d]);
-        rest /= size;
-        step -= rest * size;
-      }
+    each_step(place, p.padded, p.dims, [&](int d, unsigned step) {
       to += step * p.to_strides[d];
       int64_t at = step - p.before[d];
       if (at < 0 || at >= p.sizes[d]) {
@@ -31,7 +24,7 @@ __device__ __forceinline__ void pad(const PadParams& p) {
         at = p.fill == Fill::kReflect ? (at < 0 ? -at : 2 * last - at) : at < 0 ? 0 : last;
       }
       from += at * p.from_strides[d];
-    }
+    });
     static_cast<T*>(p.to)[to] = inside ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);
   }
 }
@@ -65,20 +58,17 @@ struct Copies {
 
 template <typename T>
 __device__ __forceinline__ void pad_gradient(const PadParams& p) {
-  unsigned rest = blockIdx.x * kPadThreads + threadIdx.x;
-  if (rest >= p.elements) return;
+  const unsigned place = blockIdx.x * kPadThreads + threadIdx.x;
+  if (place >= p.elements) return;
   int64_t at[3], from = 0, to = 0;
-#pragma unroll
-  for (int d = kPadDims - 1; d >= 0; --d) {
-    const unsigned size = static_cast<unsigned>(p.sizes[d]), outer = rest / size, step = rest - outer * size;
-    rest = outer;
+  each_step(place, p.sizes, kPadDims, [&](int d, unsigned step) {
     to += step * p.to_strides[d];
     if (d >= kPadDims - 3) {
       at[d - (kPadDims - 3)] = step;
     } else {
       from += step * p.from_strides[d];
     }
-  }
+  });
   const Copies outer(p, kPadDims - 3, at[0]), middle(p, kPadDims - 2, at[1]), inner(p, kPadDims - 1, at[2]);
   decltype(to_float(T{})) sum = 0;
   for (int64_t i = 0; i < outer.many(); ++i) {

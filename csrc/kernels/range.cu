@@ -1,6 +1,7 @@
 // arange and linspace in float64 or int64 whatever the dtype; eye, tril and triu as bands of a matrix.
 #include "kernels/elements.cuh"
 #include "kernels/range.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
@@ -39,18 +40,15 @@ __device__ __forceinline__ void range(const RangeParams& p) {
 template <int bytes>
 __device__ __forceinline__ void band(const BandParams& p) {
   using T = Element<bytes>;
-  unsigned rest = blockIdx.x * kRangeThreads + threadIdx.x;
-  if (rest >= p.elements) return;
+  const unsigned place = blockIdx.x * kRangeThreads + threadIdx.x;
+  if (place >= p.elements) return;
   int64_t from = 0, to = 0, diagonal = 0;
-#pragma unroll
-  for (int d = kBandDims - 1; d >= 0; --d) {
-    const unsigned outer = rest / p.sizes[d], step = rest - outer * p.sizes[d];
-    rest = outer;
+  each_step(place, p.sizes, kBandDims, [&](int d, unsigned step) {
     from += step * p.from_strides[d];
     to += step * p.to_strides[d];
     if (d == kBandDims - 1) diagonal += step;
     if (d == kBandDims - 2) diagonal -= step;
-  }
+  });
   T value = T();
   if (diagonal >= p.low && diagonal <= p.high) {
     value = p.from ? static_cast<const T*>(p.from)[from] : element_of<bytes>(p.value);

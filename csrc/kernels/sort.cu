@@ -2,6 +2,7 @@
 // keys of whole numbers with the places of the elements, by which the values are read at the end.
 #include "kernels/elements.cuh"
 #include "kernels/sort.cuh"
+#include "kernels/steps.cuh"
 
 namespace blackwell_compat {
 
@@ -65,13 +66,10 @@ __device__ __forceinline__ bool has_nan(const SortParams& p) { return p.kind <= 
 struct Row {
   int64_t from, to;
   __device__ __forceinline__ Row(const SortParams& p, unsigned row) : from(0), to(0) {
-#pragma unroll
-    for (int d = kSortDims - 1; d >= 0; --d) {
-      const unsigned outer = row / p.sizes[d], step = row - outer * p.sizes[d];
-      row = outer;
+    each_step(row, p.sizes, kSortDims, [&](int d, unsigned step) {
       from += step * p.strides[d];
       to += step * p.to_strides[d];
-    }
+    });
   }
 };
 
