@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from blackwell_compat import compat_linear
-from on_card import CARD, OnCard, need_kernels
+from card_timing import CARD, OnCard, need_kernels
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import reference

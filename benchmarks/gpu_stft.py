@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from bench_stft import SIZES
 from blackwell_compat import istft_fp32, stft_fp32
-from on_card import CARD, OnCard, need_kernels
+from card_timing import CARD, OnCard, need_kernels
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import reference

@@ -3,6 +3,7 @@ samples. pytest --card="RTX 5090" --wheel=2.4.1 starts itself again in that whee
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,12 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fakecard
 import pytest
 
-ON_ANY_CARD = (
-    "test_istft_kernel.py",
-    "test_kernel_models.py",
-    "test_linear_kernel.py",
-    "test_stft_kernel.py",
-)  # fake or real
+ON_ANY_CARD = re.compile(r"test_(\w+_kernel|kernel_models|gpu_benchmarks)\.py")  # fake or real
 
 
 def pytest_addoption(parser):
@@ -54,7 +50,7 @@ def pytest_cmdline_main(config):
 def pytest_ignore_collect(collection_path, config):
     """What needs a card is for a process that has one."""
     needs_card = collection_path.parent.name in ("card", "fakecard") and collection_path.name.startswith("test_")
-    if not needs_card or fakecard.here() or (config.getoption("--gpu") and collection_path.name in ON_ANY_CARD):
+    if not needs_card or fakecard.here() or (config.getoption("--gpu") and ON_ANY_CARD.fullmatch(collection_path.name)):
         return None
     return True
 

@@ -6,7 +6,8 @@ set -u
 cd "$(dirname "$0")/.."
 python=$1
 failed=""
-tests="tests/card/test_linear_kernel.py tests/card/test_conv1d_kernel.py tests/card/test_conv_transpose1d_kernel.py
+tests="tests/card/test_*_kernel.py tests/card/test_kernel_models.py"
+checked="tests/card/test_linear_kernel.py tests/card/test_conv1d_kernel.py tests/card/test_conv_transpose1d_kernel.py
   tests/card/test_stft_kernel.py tests/card/test_istft_kernel.py tests/card/test_functions_kernel.py"
 part() {
   name=$1
@@ -14,12 +15,12 @@ part() {
   printf '\n=== %s\n' "$name"
   "$@" || failed="$failed, $name"
 }
-part "tests" "$python" -m pytest --gpu $tests tests/card/test_kernel_models.py
-part "tests, kernels from PTX" env CUDA_FORCE_PTX_JIT=1 "$python" -m pytest --gpu $tests tests/card/test_kernel_models.py
+part "tests" "$python" -m pytest --gpu $tests
+part "tests, kernels from PTX" env CUDA_FORCE_PTX_JIT=1 "$python" -m pytest --gpu $tests
 if command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck synccheck initcheck; do
     part "compute-sanitizer $tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      --kernel-regex kns=compat_ "$python" -m pytest --gpu -x $tests -k "opinfo or backward or activation or split"
+      --kernel-regex kns=compat_ "$python" -m pytest --gpu -x $checked -k "opinfo or backward or activation or split"
   done
 else
   echo "no compute-sanitizer here"

@@ -1,15 +1,12 @@
 """The fallback, this package's kernels, and other packages, for the test files that ask for them."""
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
-from importlib.machinery import PathFinder
-from types import ModuleType
-from unittest.mock import MagicMock
 
 import emulator
+import entering
 import fakecard
 import pytest
 import torch
@@ -95,21 +92,14 @@ def chosen(our_kernels):
 
 @pytest.fixture
 def enter(monkeypatch):
-    """enter("a", "a.b"): their submodules can be imported without running their __init__; `stubs` where missing."""
+    """entering.enter("a", "a.b") for a test, which is skipped where they are missing."""
     entered = []
 
     def enter(*packages, stubs=()):
-        missing = [name for name in stubs if importlib.util.find_spec(name.partition(".")[0]) is None]
-        for name in missing:
-            monkeypatch.setitem(sys.modules, name, MagicMock())
-        for name in packages:
-            parent, _, last = name.rpartition(".")
-            found = PathFinder.find_spec(last, sys.modules[parent].__path__ if parent else sys.path)
-            if found is None:
-                pytest.skip(f"needs {name}: make wheel-<version> installs it")
-            module = ModuleType(name)
-            module.__path__ = list(found.submodule_search_locations)
-            monkeypatch.setitem(sys.modules, name, module)
+        try:
+            entering.enter(lambda name, module: monkeypatch.setitem(sys.modules, name, module), packages, stubs)
+        except ModuleNotFoundError as error:
+            pytest.skip(f"{error}: make wheel-<version> installs it")
         entered.extend(packages)
 
     yield enter

@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import time
 
 import torch
 from blackwell_compat import _C, kernels
@@ -65,3 +66,15 @@ def milliseconds(call) -> float:
     end.record()
     end.synchronize()
     return start.elapsed_time(end)
+
+
+def whole_calls(run, count: int) -> list[float]:
+    """Milliseconds of each of `count` calls, the host's part included."""
+    taken = []
+    for _ in range(count + 3):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return taken[3:]
