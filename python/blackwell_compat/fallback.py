@@ -129,7 +129,7 @@ def _steer_to_composites() -> None:
     _switch_off(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled)
 
 
-def enable(device: int | str | torch.device | None = None) -> None:
+def enable(device: int | str | torch.device | None = None, *, force: bool = False) -> None:
     """Lets every op run on cards that this torch has no kernels for, on the CPU where there is no other way.
 
     Call it once, early: the dispatcher is not safe against it while another thread runs an op. A second call does
@@ -137,10 +137,12 @@ def enable(device: int | str | torch.device | None = None) -> None:
 
     Args:
         device: the card that needs it; None: the current one. The fallback serves all cards that need it.
+        force: serve `device` though PyTorch's kernels run on it, as to compare with them; until disable().
 
     Raises:
-        RuntimeError: there is no CUDA device; or PyTorch's kernels run on all of them; or on some, with torch older
-            than 2.13, which cannot tell cards apart: hide those with CUDA_VISIBLE_DEVICES.
+        RuntimeError: there is no CUDA device; or PyTorch's kernels run on all of them, and none is forced; or on some,
+            with torch older than 2.13, which cannot tell cards apart: hide those with CUDA_VISIBLE_DEVICES; or it is
+            enabled, and not for the card to force.
 
     Where some cards run PyTorch's kernels, they keep them, but for cuDNN and fused attention, which are off for all.
 
@@ -156,6 +158,8 @@ def enable(device: int | str | torch.device | None = None) -> None:
             raise ValueError(f"BLACKWELL_COMPAT_LAZY must be 0 or 1, got {lazy!r}")
         _C.fallback_set_notice(notice)
         if _C.fallback_installed():
+            if force and not serves(torch.device(device or "cuda")):
+                raise RuntimeError(f"enable: it does not serve {device or 'cuda'}; call disable() before force=True")
             return
         if not torch.cuda.is_available():
             raise RuntimeError(
@@ -163,7 +167,8 @@ def enable(device: int | str | torch.device | None = None) -> None:
             )
         if device is not None and torch.device(device).type != "cuda":
             raise ValueError(f"enable: device must be a CUDA device, got {device}")
-        lacking = [i for i in range(torch.cuda.device_count()) if lacks_kernels(i)]
+        forced = [kernels.index_of(torch.device(device or "cuda"))] if force else []
+        lacking = [i for i in range(torch.cuda.device_count()) if i in forced or lacks_kernels(i)]
         working = [i for i in range(torch.cuda.device_count()) if i not in lacking]
         if not lacking:
             names = ", ".join(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in working)
@@ -214,10 +219,10 @@ def serves(device: torch.device) -> bool:
 
 
 @contextmanager
-def enabled(device: int | str | torch.device | None = None) -> Iterator[None]:
-    """The fallback for a block; stays where it was enabled before."""
+def enabled(device: int | str | torch.device | None = None, *, force: bool = False) -> Iterator[None]:
+    """The fallback for a block, as enable() has it; stays where it was enabled before."""
     before = is_enabled()
-    enable(device)
+    enable(device, force=force)
     try:
         yield
     finally:

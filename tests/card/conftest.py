@@ -77,14 +77,11 @@ def our_kernels():
 def chosen(our_kernels):
     """They stand over the fallback, as mode kernel puts them."""
     import blackwell_compat as bc
-    from blackwell_compat.patching.probe import examine
 
     card = torch.device("cuda", 0)
-    if not examine(card):
-        pytest.skip("PyTorch's kernels work on this card; CUDA_FORCE_PTX_JIT=1 would end this skip")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as undo:
         patch.setenv("BLACKWELL_COMPAT_FALLBACK", "silent")
-        undo.enter_context(bc.enabled())
+        undo.enter_context(bc.enabled(card, force=True))
         our_kernels.choose(card)
         undo.callback(our_kernels.choose, card, False)
         yield our_kernels

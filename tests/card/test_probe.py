@@ -3,7 +3,9 @@
 import blackwell_compat as bc
 import pytest
 import torch
-from blackwell_compat.patching import probe
+from blackwell_compat import fallback
+from blackwell_compat.patching import modes, probe
+from by_our_kernels import only_ours, reset
 from on_card import CARD
 from torch import nn
 
@@ -84,3 +86,34 @@ def test_hybrid_that_fails_takes_the_fallback_away_again(monkeypatch):
 def test_the_fallback_does_not_hide_what_the_card_lacks(fallback):
     assert probe.probe(DEVICE) == {}
     assert "no kernel image" in probe.examine(DEVICE)["all"]
+
+
+def test_our_kernels_on_a_card_that_pytorchs_run_on(our_kernels, monkeypatch):
+    bc.disable()  # which an earlier test may have left on
+    monkeypatch.setattr(modes, "examine", lambda device: {})
+    monkeypatch.setattr(fallback, "lacks_kernels", lambda index: False)
+    with pytest.raises(RuntimeError, match="the fallback would only slow it down"):
+        bc.enable()
+    model, x = nn.Sequential(nn.Linear(48, 48), nn.GELU()).eval(), torch.ones(2, 48)
+    with torch.inference_mode():
+        want = model(x)
+    try:
+        report = bc.patch_model(model.to(CARD), "kernel")
+        assert report.mode == "kernel"
+        assert "PyTorch's kernels work on cuda:0, and are out of the way until disable()" in report.why
+        reset()
+        with torch.inference_mode():
+            got = model(x.to(CARD))
+        assert (got.cpu() - want).abs().max() <= 1e-5 * want.abs().max()
+        only_ours()
+    finally:
+        our_kernels.choose(DEVICE, False)
+        bc.disable()
+
+
+def test_force_beside_a_card_that_has_the_fallback_already(monkeypatch):
+    with bc.enabled():
+        monkeypatch.setattr(fallback, "_lacking", [7])
+        with pytest.raises(RuntimeError, match=r"does not serve cuda:0; call disable\(\) before force=True"):
+            bc.enable("cuda:0", force=True)
+        assert bc.is_enabled()

@@ -61,14 +61,13 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
         return [Candidate("native", "asked for; the model is on the CPU")]
     failed = examine(device)
     broken = f"PyTorch's kernels do not work on {device} ({'; '.join(f'{k}: {why}' for k, why in failed.items())})"
+    works = f"PyTorch's kernels work on {device}"
     if mode == "native":
         if failed:
             raise NotAvailable(f"mode 'native': {broken}; use 'hybrid' or 'cpu'")
-        return [Candidate("native", f"asked for; PyTorch's kernels work on {device}")]
-    if mode in ON_CARD and not failed:
-        raise NotAvailable(f"mode {mode!r}: PyTorch's kernels work on {device}; use 'native' or 'auto'")
-    if not failed:
-        return [Candidate("native", f"PyTorch's kernels work on {device}"), Candidate("cpu", "native raised")]
+        return [Candidate("native", f"asked for; {works}")]
+    if mode == "auto" and not failed:
+        return [Candidate("native", works), Candidate("cpu", "native raised")]
     if mode == "kernel":
         unusable = kernels.examine(device)
         if unusable is not None:
@@ -76,7 +75,8 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
     stays = mode if mode in ON_CARD else already
     if stays in ON_CARD:
         asked = "asked for; " if mode == stays else ""
-        return [Candidate(stays, f"{asked}{broken}", True), Candidate("cpu", f"{stays} raised", True)]
+        state = broken if failed else f"{works}, and are out of the way until disable()"
+        return [Candidate(stays, f"{asked}{state}", True), Candidate("cpu", f"{stays} raised", True)]
     no_image = any(NO_KERNEL in why for why in failed.values())
     unusable = kernels.examine(device) if no_image else "what fails is not for want of kernels"
     if unusable is None:

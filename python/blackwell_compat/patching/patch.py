@@ -54,9 +54,10 @@ def patch_model(
     Args:
         model: any module, on the CPU or on a card.
         mode: "native" PyTorch's kernels on a working card, ours for CPU tensors; "kernel" and "hybrid" the model stays
-            on a card that PyTorch's kernels do not run on: patched layers compute there with this package's kernels, or
+            on its card without PyTorch's kernels: patched layers compute there with this package's kernels, or
             on the CPU with packed weights, all other ops by the fallback (`enable`), and where the
-            first call fails the model goes to the CPU; "cpu" everything on the CPU: a model on a card moves there, its
+            first call fails the model goes to the CPU. Where PyTorch's kernels do run on the card, all its users go
+            without them until disable(), as to compare; "cpu" everything on the CPU: a model on a card moves there, its
             inputs move in and its outputs back by themselves; "auto" native where the card works, else cpu, with the
             fallback for what the caller has on the card besides.
         filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
@@ -196,11 +197,12 @@ def _compute_by(model: nn.Module, policy: Policy, found: dict[str, str], undo: U
 
 def _enable_fallback(mode: str, device: torch.device, undo: Undo) -> None:
     """The fallback: modes kernel and hybrid need it; beside a model in mode cpu it serves what else is on the card."""
-    if fallback.is_enabled():
+    if fallback.is_enabled() and (mode not in ON_CARD or fallback.serves(device)):
         return
-    undo.append(fallback.disable)
+    if not fallback.is_enabled():
+        undo.append(fallback.disable)
     try:
-        fallback.enable(device)
+        fallback.enable(device, force=mode in ON_CARD)
     except RuntimeError as error:
         if mode in ON_CARD:
             raise
