@@ -51,6 +51,12 @@ CHECKED = [
         "(1,0,0): writes byte 4 of shared memory in {lane wrote}, which thread (0,0,0) read in {lane read}",
     ),
     (
+        "shuffle_for_syncwarp",
+        {"block": 32},
+        "(30,0,0): reads byte 124 of shared memory in {read behind it}, which thread (31,0,0) wrote in "
+        "{wrote before the shuffle}",
+    ),
+    (
         "pairs",
         {"block": 32, "n": 2},
         "(2,0,0): writes byte 8 of shared memory in {pair wrote}, which thread (0,0,0) read in {pair read}",

@@ -42,6 +42,16 @@ TEST_KERNEL(fault_no_syncwarp) {
   output(p)[lane] = shared_floats()[lane ^ 1];  // line: lane read
 }
 
+// A shuffle lets the lanes meet, and orders nothing
+TEST_KERNEL(fault_shuffle_for_syncwarp) {
+  const int lane = threadIdx.x;
+  shared_floats()[lane] = 0;
+  __syncthreads();
+  shared_floats()[lane] = input(p)[lane];  // line: wrote before the shuffle
+  const float one = __shfl_xor_sync(0xffffffffu, 1.f, 1);
+  output(p)[lane] = one * shared_floats()[lane ^ 1];  // line: read behind it
+}
+
 // Pairs of lanes wait for each other, then other pairs read
 TEST_KERNEL(fault_pairs) {
   const int lane = threadIdx.x;

@@ -1,6 +1,6 @@
 // The checked build: kernels compiled with -fsanitize=thread call the __tsan_ functions here at every load and store; libtsan
 // itself is not there. Of every byte of shared memory it is known who wrote and who read it last, and whether that is ordered
-// before now: by a barrier, or within a warp by what the lanes met at.
+// before now: by a barrier, or within a warp by __syncwarp.
 #ifdef EMULATOR_CHECKED
 #include <link.h>
 
