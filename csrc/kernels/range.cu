@@ -13,7 +13,9 @@ __device__ __forceinline__ void put(void* to, int64_t i, T value) {
 __device__ __forceinline__ void range(const RangeParams& p) {
   const int64_t i = int64_t(blockIdx.x) * kRangeThreads + threadIdx.x;
   if (i >= p.size) return;
-  const double value = i < p.half ? p.start + i * p.step : p.end - (p.size - 1 - i) * p.step;
+  // The product is rounded, too, as on the CPU: one bit decides what a number that is cut off becomes
+  const double value =
+      i < p.half ? __dadd_rn(p.start, __dmul_rn(i, p.step)) : __dadd_rn(p.end, -__dmul_rn(p.size - 1 - i, p.step));
   const int64_t whole = p.real ? static_cast<int64_t>(value) : p.whole_start + i * p.whole_step;
   switch (p.kind) {
     case ScalarKind::kFloat:

@@ -54,6 +54,14 @@ def test_a_card_newer_than_the_compiler_gets_what_runs_there():
     assert b"twice" in code
 
 
+@needs_nvrtc
+def test_ranges_round_their_products():
+    """A compiler would make one rounding of both: the number that is cut off to 1 on the CPU might become 0."""
+    code = _C.runtime_compile("range.cu", _C.runtime_kernel_source("compat_range"), _C.runtime_kernel_options(), 999)
+    assert b"mul.rn.f64" in code
+    assert b"fma" not in code
+
+
 def test_no_compiler_says_what_to_install():
     _C.runtime_set_compilers(["/no/such/libnvrtc.so.12", sys.executable])
     assert _C.runtime_compilers() == []
