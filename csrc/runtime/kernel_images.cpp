@@ -5,16 +5,25 @@
 #include "runtime/driver.h"
 
 namespace blackwell_compat::runtime {
+namespace {
+
+// Kernels and their launches branch where tensor cores change, by the architecture and by the card: both have to come out alike
+int generation(int architecture) { return architecture >= 80 ? 3 : architecture >= 75 ? 2 : architecture >= 70 ? 1 : 0; }
+
+}  // namespace
 
 std::string choose_image(const KernelImages& images, int capability, int driver_version, bool can_compile) {
   if (images.architectures.empty() || driver_version / 1000 < images.toolkit / 1000) return "";
+  const auto fits = [&](int architecture) {
+    return architecture <= capability && generation(architecture) == generation(capability);
+  };
   int best = 0;
   for (const int architecture : images.architectures) {
-    if (architecture / 10 == capability / 10 && architecture <= capability) best = architecture;
+    if (architecture / 10 == capability / 10 && fits(architecture)) best = architecture;
   }
   if (best > 0) return "sm_" + std::to_string(best);
   const int newest = images.architectures.back();
-  return newest <= capability && !can_compile ? "compute_" + std::to_string(newest) : "";
+  return fits(newest) && !can_compile ? "compute_" + std::to_string(newest) : "";
 }
 
 std::string embedded_for(int capability) {

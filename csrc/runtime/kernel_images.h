@@ -14,7 +14,8 @@ struct KernelImages {
 const KernelImages& kernel_images();
 
 // What of `images` a card of compute `capability` (120 is 12.0) runs: "sm_86", or "compute_120" where no compiler knows the card,
-// or "": compile. A driver older than the toolkit's major version reads none of them.
+// or "": compile. Nothing of a generation before the card's, whose instructions it lacks. A driver older than the toolkit's major
+// version reads none of them.
 std::string choose_image(const KernelImages& images, int capability, int driver_version, bool can_compile);
 
 // That, of this build, with the driver and the compilers that are there.

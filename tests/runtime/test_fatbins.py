@@ -52,6 +52,8 @@ def cmake(folder, *options, path=None):
         ([80, 86, 90, 120], 89, "sm_86"),
         ([75, 80, 90, 120], 121, "sm_120"),
         ([86, 90, 120], 80, ""),  # and not on a lower one
+        ([70, 90], 72, "sm_70"),
+        ([70, 90], 75, ""),  # whose tensor cores launches count on
         ([75, 80, 90, 120], 61, ""),
         ([75, 80, 90, 120], 100, ""),
         ([75, 80, 90], 120, ""),  # machine code of NVRTC before PTX
@@ -67,6 +69,8 @@ def test_ptx_where_no_compiler_knows_the_card():
     assert _C.runtime_choose_image([75, 90], CUDA_13_0, 90, DRIVER, False) == "sm_90"
     assert _C.runtime_choose_image([75, 90], CUDA_13_0, 61, DRIVER, False) == ""
     assert _C.runtime_choose_image([75, 90], CUDA_13_0, 87, DRIVER, False) == ""
+    assert _C.runtime_choose_image([50, 75], CUDA_13_0, 75, DRIVER, False) == "sm_75"
+    assert _C.runtime_choose_image([50, 75], CUDA_13_0, 120, DRIVER, False) == ""  # launches count on its tensor cores
 
 
 def test_an_older_driver_takes_none():
