@@ -10,6 +10,13 @@ constexpr float kLog2e = 1.44269504088896341f;
 
 __device__ __forceinline__ float no_score() { return __uint_as_float(0xff800000u); }  // minus infinity
 
+// What a mask adds, in powers of two. Models hide keys by the least float, too, and of a query that sees no other they take the
+// mean: it must not become minus infinity.
+__device__ __forceinline__ float in_powers_of_two(float mask) {
+  const float power = mask * kLog2e;
+  return power == no_score() && mask != no_score() ? -3.402823466e38f : power;
+}
+
 template <typename T, int kWidth, int tensor_cores = kTensorCores<T>>
 struct AttentionTile {
   using type = SimtAttention<T, kWidth>;
@@ -86,7 +93,7 @@ __device__ __forceinline__ void mask_scores(const AttentionParams& p, Tile& tile
   } else if (p.mask) {
     const T* const mask = static_cast<const T*>(p.mask) + first_key * p.mask_key;
     each_score(tile, [&](float& score, int i, int key) {
-      if (first_key + key < end) score += to_float(mask[mask_at[i] + key * p.mask_key]) * kLog2e;
+      if (first_key + key < end) score += in_powers_of_two(to_float(mask[mask_at[i] + key * p.mask_key]));
     });
   }
   if (limited) {

@@ -163,6 +163,16 @@ def test_queries_without_keys_and_values_that_are_no_numbers(arch, dtype, splits
     same(got[:, :, 1:], exact[:, :, 1:])
 
 
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("splits", [1, 2])
+def test_keys_hidden_by_the_least_float(arch, dtype, splits):
+    """Of a query for which all are, the mean of the values."""
+    q, k, v = inputs(1, 1, 1, 3, 130, 16, dtype)
+    mask = guarded(torch.zeros(1, 1, 3, 130, dtype=q.dtype))
+    mask[0, 0, 0], mask[0, 0, 1, :64] = torch.finfo(q.dtype).min, torch.finfo(q.dtype).min
+    same(attention(arch, q, k, v, mask, splits=splits), want(q, k, v, mask))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_strides(arch, dtype):
     q, k, v = (guarded(reference.values(2, 9, 3, 42, dtype=DTYPES[dtype], seed=i))[..., ::2] for i in range(3))
