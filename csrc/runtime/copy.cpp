@@ -1,10 +1,20 @@
 // Copies by the driver: they run no kernel, so they work on any card.
 #include "runtime/copy.h"
 
+#include "runtime/device_info.h"
+
 namespace blackwell_compat::runtime {
 namespace {
 
+constexpr int kMemoryType = 2;  // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+
 DeviceAddress address(const void* pointer) { return reinterpret_cast<DeviceAddress>(pointer); }
+
+// Pageable memory, which a driver takes into its own before it returns, unless the card can read it where it lies, later.
+bool is_read_later(const void* from, c10::Device device) {
+  int type = 0;
+  return device_info(device).reads_pageable_memory && driver().cuPointerGetAttribute(&type, kMemoryType, address(from)) != 0;
+}
 
 }  // namespace
 
@@ -12,6 +22,7 @@ void copy_to_device(void* to, const void* from, size_t bytes, c10::Device device
   if (bytes == 0) return;
   const UseContext use(device);
   BC_CU(cuMemcpyHtoDAsync(address(to), from, bytes, stream), bytes, " bytes to ", device);
+  if (is_read_later(from, device)) BC_CU(cuStreamSynchronize(stream), bytes, " bytes to ", device);
 }
 
 void copy_to_host(void* to, const void* from, size_t bytes, c10::Device device) {

@@ -12,7 +12,7 @@ namespace {
 
 // Numbers of CUdevice_attribute
 constexpr int kMultiprocessors = 16, kThreadsPerMultiprocessor = 39, kCapabilityMajor = 75, kCapabilityMinor = 76,
-              kSharedOptin = 97;
+              kSharedOptin = 97, kHostPageTables = 100;
 
 DeviceInfo ask(c10::Device device) {
   primary_context(device);
@@ -25,8 +25,12 @@ DeviceInfo ask(c10::Device device) {
   };
   char name[128] = {};
   BC_CU(cuDeviceGetName(name, sizeof name, handle), "Asking ", device, " for its name");
-  return {name, 10 * value(kCapabilityMajor) + value(kCapabilityMinor), value(kMultiprocessors), value(kSharedOptin),
-          value(kThreadsPerMultiprocessor)};
+  return {name,
+          10 * value(kCapabilityMajor) + value(kCapabilityMinor),
+          value(kMultiprocessors),
+          value(kSharedOptin),
+          value(kThreadsPerMultiprocessor),
+          value(kHostPageTables) != 0};
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ struct DeviceInfo {
   int multiprocessors;
   int shared_bytes_per_block;  // at most, where the kernel asks for it
   int threads_per_multiprocessor;
+  bool reads_pageable_memory;  // of the host, by its page tables: GH200, GB10
 };
 
 const DeviceInfo& device_info(c10::Device device);

@@ -131,6 +131,24 @@ def test_pinned_memory_of_the_user_may_be_freed_at_once():
     assert other.unique().tolist() == [7]
 
 
+def test_pageable_memory_that_the_card_reads_in_place():
+    done = fakecard.run(
+        """
+        import fakecard, torch
+        import blackwell_compat as bc
+        bc.fallback.lacks_kernels = lambda device: True
+        bc.enable()
+        bc.set_host_cache(0)
+        torch.empty(1, device="cuda")
+        fakecard.change(latency_ms=20)
+        made = [torch.full((300,), float(i), device="cuda") for i in range(12)]
+        assert [y.cpu().unique().tolist() for y in made] == [[i] for i in range(12)]
+        """,
+        "GB10",
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_limit_holds(fallback, pinned_limit):
     x, default = values(LARGE).to(CARD), _C.fallback_host_limit()
     fallback.set_host_cache(0, pinned=0)

@@ -30,7 +30,7 @@ const std::map<int, int>& kOfAllCards = *new std::map<int, int>{
     {15, 1}, {19, 1}, {31, 1}, {41, 1}, {78, 1}, {79, 1}, {80, 1}, {90, 1}, {91, 1}, {95, 1}, {99, 1}, {102, 1}, {115, 1},
     // Has not, or 0: time limit, compute mode, ECC, PCI device and domain, TCC; managed and pageable memory; boards of several
     // cards; shareable handles, compression, RDMA, arrays, NUMA, multicast
-    {17, 0}, {20, 0}, {32, 0}, {34, 0}, {35, 0}, {50, 0}, {83, 0}, {84, 0}, {85, 0}, {86, 0}, {88, 0}, {89, 0}, {100, 0},
+    {17, 0}, {20, 0}, {32, 0}, {34, 0}, {35, 0}, {50, 0}, {83, 0}, {84, 0}, {85, 0}, {86, 0}, {88, 0}, {89, 0},
     {101, 0}, {103, 0}, {104, 0}, {105, 0}, {107, 0}, {110, 0}, {116, 0}, {117, 0}, {118, 0}, {119, 0}, {121, 0}, {122, 0},
     {123, 0}, {124, 0}, {125, 0}, {126, 0}, {127, 0}, {128, 0}, {129, 0}, {130, 0}, {131, 0}, {132, 0}};
 // clang-format on
@@ -127,7 +127,8 @@ int device_attribute(const Card& card, int device, int attribute, Error* error) 
   // The numbers of cudaDeviceAttr and CUdevice_attribute are the same
   const std::map<int, int> of_the_card = {{16, card.multiprocessors},
                                           {18, card.integrated},
-                                          {33, device + 1},  // PCI bus
+                                          {100, card.integrated},  // pageable memory by the host's page tables
+                                          {33, device + 1},        // PCI bus
                                           {38, static_cast<int>(card.l2)},
                                           {39, card.threads_per_multiprocessor},
                                           {75, card.major},

@@ -82,7 +82,8 @@ Error copy(const Transfer& asked, Direction direction, const StreamPtr& stream, 
   Transfer t = asked;
   std::shared_ptr<std::vector<char>> keep;
   const bool recorded = capturing(stream);
-  if (from.place == Place::kHost && asynchronous && !recorded && settings().latency_us) keep = staged(&t);
+  const bool read_in_place = cards()[static_cast<size_t>(stream->device)].integrated;  // by the host's page tables
+  if (from.place == Place::kHost && asynchronous && !recorded && settings().latency_us && !read_in_place) keep = staged(&t);
   const bool wait = !recorded && (!asynchronous || to.place == Place::kHost) && route.copies != kD2d;
   return submit(stream,
                 {Kind::kMemcpy, route.name,
