@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
+from op_db import op_db
 
 RAN: Counter[tuple[str, str]] = Counter()  # (OpInfo, "forward" | "backward" | "error") -> samples that passed
 

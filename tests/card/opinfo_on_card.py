@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from on_card import CARD, assert_no_launch, tensors
+from op_db import op_db
 from reference import widened
-from torch.testing._internal.common_methods_invocations import op_db
 
 TOLERANCE = {torch.float16: 5e-3, torch.bfloat16: 4e-2, torch.float64: 1e-10}
 # Their values are drawn, or not set at all
