@@ -26,6 +26,17 @@ _lock = threading.RLock()
 _lacking: list[int] = []  # the cards that it was enabled for
 _switches: list[tuple[Callable[[bool], Any], bool]] = []  # what to call with what, to undo enable's switches
 NO_KERNEL = "no kernel image is available"
+# What CUDA says of a kernel that it cannot load: none of these errors lasts
+_NOT_LOADED = (
+    NO_KERNEL,
+    "device kernel image is invalid",
+    "a PTX JIT compilation failed",
+    "PTX JIT compiler library not found",
+    "PTX JIT compilation was disabled",
+    "the provided PTX was compiled with an unsupported toolchain",
+    "invalid device function",
+    "named symbol not found",
+)
 ALL_ON_CPU = (
     "The CPU computed everything here. A whole model does that faster without the way to the card and back: "
     "patch_model(model, mode='cpu')"
@@ -99,13 +110,18 @@ class FallbackReport:
         return as_text(self, "\n".join([*("  ".join(row) for row in self.rows()), self.advice]).rstrip())
 
 
+def means_no_kernel(message: str) -> bool:
+    """Whether an error says that the wheel has no kernel which this card and its driver could load."""
+    return any(text in message for text in _NOT_LOADED)
+
+
 def lacks_kernels(device: int) -> bool:
-    """Whether PyTorch's own kernels fail on card `device` for want of an image; launches one to know."""
+    """Whether PyTorch's own kernels fail on card `device` since they cannot be loaded; launches one to know."""
     try:
         with torch.cuda.device(device):
             return bool((torch.ones(2, device="cuda") * 3).sum().item() != 6)
     except RuntimeError as error:
-        if NO_KERNEL in str(error):
+        if means_no_kernel(str(error)):
             return True
         raise
 

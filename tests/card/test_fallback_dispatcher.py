@@ -24,6 +24,20 @@ def test_without_it_the_card_fails_as_users_report():
         torch.ones(3, device=CARD)
 
 
+@pytest.mark.parametrize("error", [200, 222])
+def test_other_kernels_that_cannot_be_loaded(error, silent):
+    """PTX of a newer toolkit than the driver's, say; the error does not last."""
+    fakecard.fault("launch", error, times=10**6)
+    with bc.enabled():
+        assert torch.ones(3, device=CARD).sum().item() == 3
+
+
+def test_what_is_no_want_of_kernels_is_raised(silent):
+    fakecard.fault("launch", 701, times=10**6)
+    with pytest.raises(RuntimeError), bc.enabled():
+        pass
+
+
 def test_disable_leaves_no_trace(silent):
     def switches():
         cuda = torch.backends.cuda

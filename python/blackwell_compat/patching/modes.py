@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from blackwell_compat import kernels
-from blackwell_compat.fallback import NO_KERNEL
+from blackwell_compat.fallback import means_no_kernel
 from blackwell_compat.patching.probe import examine
 
 MODES = ("auto", "native", "kernel", "hybrid", "cpu")
@@ -77,7 +77,7 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
         asked = "asked for; " if mode == stays else ""
         state = broken if failed else f"{works}, and are out of the way until disable()"
         return [Candidate(stays, f"{asked}{state}", True), Candidate("cpu", f"{stays} raised", True)]
-    no_image = any(NO_KERNEL in why for why in failed.values())
+    no_image = any(map(means_no_kernel, failed.values()))
     unusable = kernels.examine(device) if no_image else "what fails is not for want of kernels"
     if unusable is None:
         return [Candidate("kernel", f"{broken}; ours do", True), Candidate("cpu", "kernel raised", True)]

@@ -69,14 +69,20 @@ def probe(device: torch.device | str) -> dict[str, str]:
 
 def examine(device: torch.device) -> dict[str, str]:
     """probe(), out of harm's way: for a card that the wheel was not built for in a child process, since a kernel that
-    hangs or writes where it should not would take this one along. Its answer is kept."""
+    hangs or writes where it should not would take this one along. That it lacks kernels is remembered, and what the
+    child says."""
     if fallback.serves(device):
         return {"all": f"{fallback.NO_KERNEL}; the fallback is enabled"}
-    if device.type != "cuda" or not torch.cuda.is_available() or has_wheel_kernels(device) or not _is_python():
+    if device.type != "cuda" or not torch.cuda.is_available():
         return probe(device)
     if device not in _examined:
-        failed = _probe_in_child(device)
-        if "probe" in failed:  # it gave no answer, which may be another the next time
+        if has_wheel_kernels(device) or not _is_python():
+            failed = probe(device)
+            may_change = not any(map(fallback.means_no_kernel, failed.values()))
+        else:
+            failed = _probe_in_child(device)
+            may_change = "probe" in failed  # it gave no answer
+        if may_change:
             return failed
         _examined[device] = failed
     return dict(_examined[device])

@@ -24,6 +24,7 @@ enum Error : int {
   kNoBinaryForGpu = 209,
   kPeerAccessUnsupported = 217,
   kInvalidPtx = 218,
+  kUnsupportedPtxVersion = 222,
   kInvalidHandle = 400,
   kNotFound = 500,
   kNotReady = 600,
