@@ -27,7 +27,8 @@ constexpr int kSharedBytesUnasked = 48 << 10;  // what a block gets without aski
 
 struct Loaded {
   void* function = nullptr;
-  std::atomic<int> shared_bytes = kSharedBytesUnasked;  // that a launch may ask for
+  std::mutex asking;
+  std::atomic<int> shared_bytes = kSharedBytesUnasked;  // that a launch may ask for; grows under the lock
 };
 
 namespace {
@@ -71,12 +72,19 @@ struct Code {
   const void* data() const { return embedded ? embedded : compiled.data(); }
 };
 
+// Whether the driver refused machine code there and took PTX, as with CUDA_FORCE_PTX_JIT=1. Then nobody makes any more.
+std::atomic<bool>& takes_ptx_alone(c10::Device device) {
+  static std::array<std::atomic<bool>, kMostDevices> cards{};
+  return cards.at(device.index());
+}
+
 Code code_of(const std::string& name, c10::Device device, const std::function<void()>& before_compiling = {}) {
   const int capability = device_info(device).capability;
   const Entry& entry = entry_of(name);
-  const std::string embedded = entry.embedded ? embedded_for(capability) : "";
+  const std::string embedded = entry.embedded && !takes_ptx_alone(device) ? embedded_for(capability) : "";
   if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry.source), {}};
-  const Target target = target_for(capability);
+  Target target = target_for(capability);
+  if (takes_ptx_alone(device)) target = as_ptx(target);
   return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target, before_compiling)};
 }
 
@@ -84,9 +92,13 @@ void* load_module(const std::string& name, c10::Device device, const Code& code)
   void* module = nullptr;
   if (driver().cuModuleLoadData(&module, code.data()) == 0) return module;
   const int capability = device_info(device).capability;
-  if (!code.embedded && code.architecture.rfind("sm_", 0) == 0) {  // a driver may refuse machine code: CUDA_FORCE_PTX_JIT=1
-    const std::string ptx = compiled(name + ".cu", kernel_source(name), kernel_options(), as_ptx(target_for(capability)));
-    if (driver().cuModuleLoadData(&module, ptx.data()) == 0) return module;
+  const auto target = find_target(capability);
+  if (target && code.architecture.rfind("sm_", 0) == 0) {
+    const std::string ptx = compiled(name + ".cu", kernel_source(name), kernel_options(), as_ptx(*target));
+    if (driver().cuModuleLoadData(&module, ptx.data()) == 0) {
+      takes_ptx_alone(device) = true;
+      return module;
+    }
   }
   BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ", capability / 10, ".",
         capability % 10, ", was compiled to ", code.architecture, "; the driver is for CUDA ", driver_version(),
@@ -110,7 +122,7 @@ class Table {
     void *module = code.embedded ? modules_[code.embedded] : nullptr, *function = nullptr;
     if (!module) {
       module = load_module(name, device, code);
-      if (code.embedded) modules_[code.embedded] = module;
+      if (code.embedded && !takes_ptx_alone(device)) modules_[code.embedded] = module;
     }
     BC_CU(cuModuleGetFunction(&function, module, name.c_str()), name, " on ", device);
     auto made = std::make_unique<Loaded>();
@@ -184,15 +196,21 @@ Loaded& loaded(std::string_view name, c10::Device device) {
 
 std::atomic<void (*)()> before_launch = nullptr;
 
+// Before a launch may take `bytes` of shared memory; never takes any back, which another thread may count on.
+void allow_shared(Loaded& kernel, int bytes, std::string_view name, c10::Device device) {
+  const std::lock_guard<std::mutex> lock(kernel.asking);
+  if (bytes <= kernel.shared_bytes) return;
+  BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, bytes), std::string(name), " on ", device);
+  kernel.shared_bytes = bytes;
+}
+
 void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid& grid, const void* params) {
   TORCH_CHECK(grid.blocks > 0 && grid.blocks <= kMostBlocks, "kernels: ", std::string(name), " would take ", grid.blocks,
               " blocks, a launch has at most ", kMostBlocks, "; split the tensors");
   if (const auto call = before_launch.load(std::memory_order_relaxed)) call();
   const UseContext context(device);
-  if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_relaxed)) {
-    BC_CU(cuFuncSetAttribute(kernel.function, kDynamicSharedBytes, grid.shared_bytes), std::string(name), " on ", device);
-    kernel.shared_bytes.store(grid.shared_bytes, std::memory_order_relaxed);
-  }
+  if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_acquire))
+    allow_shared(kernel, grid.shared_bytes, name, device);
   void* parameters[] = {const_cast<void*>(params)};
   BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
                        current_stream(device), parameters, nullptr),

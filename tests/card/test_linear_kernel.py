@@ -169,19 +169,28 @@ def test_two_cards_have_their_own_kernels():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not fakecard.here(), reason="makes the driver refuse")
-def test_a_driver_that_takes_no_machine_code_gets_ptx():
+@pytest.mark.skipif(not fakecard.here(), reason="counts what the driver refused")
+def test_a_driver_that_takes_no_machine_code_gets_ptx(tmp_path, monkeypatch):
+    """CUDA_FORCE_PTX_JIT=1, which takes the wheel's own kernels away as well; machine code is tried once."""
+    monkeypatch.setenv("CUDA_FORCE_PTX_JIT", "1")
+    monkeypatch.setenv("BLACKWELL_COMPAT_CACHE_DIR", str(tmp_path))
     done = fakecard.run(
         """
-        import emulator, fakecard, torch
-        from blackwell_compat import kernels
+        import emulator, torch
+        import blackwell_compat as bc
         emulator.install()
-        fakecard.fault("cuModuleLoadData", 209)
-        assert kernels.examine(torch.device("cuda", 0)) is None
+        layer = torch.nn.Linear(64, 32).cuda()
+        report = bc.patch_model(layer)
+        assert report.mode == "kernel", report.why
+        got = layer(torch.ones(3, 64).cuda()).cpu()
+        torch.testing.assert_close(got, layer.cpu()(torch.ones(3, 64)), rtol=1e-5, atol=1e-5)
         """,
         "H100",
     )
     assert done.returncode == 0, done.stderr
+    compiled_to = [file.read_bytes().partition(b"NVRTC ")[2].split(b"\n")[1] for file in tmp_path.iterdir()]
+    assert compiled_to.count(b"sm_90") == 1
+    assert compiled_to.count(b"compute_90") == len(compiled_to) - 1 > 1
 
 
 def test_autotuning_keeps_the_fastest_way_on_the_disk(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from .api import (
     EMULATED,
     ILLEGAL_ADDRESS,
     INVALID_CONTEXT,
+    INVALID_HANDLE,
     INVALID_VALUE,
     NOT_EMULATED,
     NOT_FOUND,
@@ -129,6 +130,42 @@ def test_kernels_are_captured_and_replayed(function):
 def test_impossible_launches(function, wrong):
     process.fakecard_register_kernel(b"add_one", add_one)
     assert launch(function, Arguments([1]), **wrong) == INVALID_VALUE
+
+
+def test_shared_memory_beyond_48_kb_is_asked_for(function):
+    process.fakecard_register_kernel(b"add_one", add_one)
+    arguments, most = Arguments([1]), CARDS[0]["shared_per_block_optin"]
+    assert launch(function, arguments, shared=48 << 10) == 0
+    assert launch(function, arguments, shared=(48 << 10) + 4) == INVALID_VALUE
+    assert error_of("cuFuncSetAttribute", function, 8, most + 1) == INVALID_VALUE
+    call("cuFuncSetAttribute", function, 8, most)
+    assert number("cuFuncGetAttribute", 8, function) == most
+    assert launch(function, arguments, shared=most) == 0
+    call("cuFuncSetAttribute", function, 8, 1 << 10)  # another thread may lower it
+    assert launch(function, arguments, shared=most) == INVALID_VALUE
+
+
+def test_a_function_is_its_cards_alone(function):
+    call("cudaSetDevice", 1)
+    stream = made("cuStreamCreate", 1)
+    assert launch(function, Arguments([1]), stream) == INVALID_HANDLE
+
+
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_ptx_alone_where_it_is_forced(forced, monkeypatch):
+    monkeypatch.setenv("CUDA_FORCE_PTX_JIT", forced)
+    done = fakecard.run(
+        """
+        from fakecard.test_images import PTX, SASS, chosen, entry, fatbin
+        for images, want in (
+            ([entry(SASS, 90)], ("sm_90", "")),
+            ([entry(PTX, 80), entry(SASS, 90)], ("sm_90", "compute_80")),
+        ):
+            assert chosen(fatbin(*images), (9, 0)) == want[int(FORCED)]
+        """.replace("FORCED", repr(forced)),
+        "H100",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_that_fails_stops_its_card(function):

@@ -25,7 +25,7 @@ struct LaunchConfig {  // CUlaunchConfig
 };
 
 constexpr int kRegistersOfAKernel = 32;
-Error function_attribute(int* value, int attribute) {
+Error function_attribute(const Function& function, int* value, int attribute) {
   const Card& card = cards()[static_cast<size_t>(current_device())];
   switch (attribute) {
     case 0:  // threads in a block
@@ -45,7 +45,7 @@ Error function_attribute(int* value, int attribute) {
       *value = card.major * 10 + card.minor;
       return kSuccess;
     case 8:  // dynamic shared bytes
-      *value = static_cast<int>(card.shared_per_block_optin);
+      *value = static_cast<int>(function.dynamic_shared);
       return kSuccess;
     default:
       return not_implemented(("function attribute " + std::to_string(attribute)).c_str());
@@ -83,14 +83,18 @@ CALL(cuKernelGetFunction, (Function * *function, Function* kernel), {
 })
 
 CALL(cuFuncGetAttribute, (int* value, int attribute, void* handle),
-     { return function_of(handle) ? function_attribute(value, attribute) : kInvalidHandle; })
+     { return function_of(handle) ? function_attribute(*function_of(handle), value, attribute) : kInvalidHandle; })
 CALL(cuKernelGetAttribute, (int* value, int attribute, void* handle, int),
-     { return function_of(handle) ? function_attribute(value, attribute) : kInvalidHandle; })
+     { return function_of(handle) ? function_attribute(*function_of(handle), value, attribute) : kInvalidHandle; })
 CALL(cuFuncSetAttribute, (void* handle, int attribute, int value), {
   constexpr int kDynamicShared = 8;
-  if (!function_of(handle)) return kInvalidHandle;
+  Function* function = function_of(handle);
+  if (!function) return kInvalidHandle;
+  if (attribute != kDynamicShared) return kSuccess;
   const auto most = static_cast<int>(cards()[static_cast<size_t>(current_device())].shared_per_block_optin);
-  return attribute == kDynamicShared && value > most ? kInvalidValue : kSuccess;
+  if (value < 0 || value > most) return kInvalidValue;
+  function->dynamic_shared = static_cast<unsigned>(value);
+  return kSuccess;
 })
 CALL(cuKernelSetAttribute, (int, int, void* handle, int), { return function_of(handle) ? kSuccess : kInvalidHandle; })
 CALL(cuFuncSetCacheConfig, (void* handle, int), { return function_of(handle) ? kSuccess : kInvalidHandle; })

@@ -1,6 +1,7 @@
 // Fatbins, and the rules of which image runs on which card.
 #include "image.h"
 
+#include <cstdlib>
 #include <cstring>
 
 namespace fakecard {
@@ -101,9 +102,11 @@ bool kernels_of(const Image& image, std::vector<KernelCode>* kernels) {
 }
 
 const Image* choose(const std::vector<Image>& images, const Card& card) {
+  static const char* const forced = getenv("CUDA_FORCE_PTX_JIT");
+  static const bool ptx_alone = forced && strcmp(forced, "1") == 0;
   const Image* best = nullptr;
   for (const Image& image : images) {
-    if (!runs_on(image, card)) continue;
+    if (!runs_on(image, card) || (ptx_alone && image.kind == ImageKind::kSass)) continue;
     const auto rank = [](const Image& it) { return (it.kind == ImageKind::kSass) * 10000 + it.major * 10 + it.minor; };
     if (!best || rank(image) > rank(*best)) best = &image;
   }

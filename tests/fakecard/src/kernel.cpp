@@ -103,7 +103,7 @@ Error load_module(const void* code, Module** module) {
   std::vector<KernelCode> kernels;
   if (!kernels_of(*fitting, &kernels)) return not_implemented("reading a compressed image (build it with --no-compress)");
   for (KernelCode& kernel : kernels)
-    made->functions.push_back(std::make_unique<Function>(Function{kernel.name, made.get(), std::move(kernel.parameter_bytes)}));
+    made->functions.emplace_back(new Function{kernel.name, made.get(), std::move(kernel.parameter_bytes)});
   *module = made.release();
   return kSuccess;
 }
@@ -134,10 +134,10 @@ bool is_function(const void* handle) {
 Error launch_function(Function* function, Dim3 grid, Dim3 block, unsigned shared_bytes, void* stream_handle, void** parameters) {
   StreamPtr stream;
   if (const Error error = find_stream(stream_handle, &stream)) return error;
-  const Card& card = cards()[static_cast<size_t>(stream->device)];
+  if (function->module->device != stream->device) return kInvalidHandle;
   const unsigned threads = block.x * block.y * block.z;
   if (!grid.x || !grid.y || !grid.z || !threads || threads > 1024 || grid.y > 65535 || grid.z > 65535 ||
-      shared_bytes > card.shared_per_block_optin || (!parameters && !function->parameter_bytes.empty()))
+      shared_bytes > function->dynamic_shared || (!parameters && !function->parameter_bytes.empty()))
     return kInvalidValue;
   tally(Tally::kLaunched, function->name);
   if (const Error wanted = fault("launch", function->name)) {

@@ -29,6 +29,7 @@ struct Function {
   std::string name;
   Module* module;
   std::vector<size_t> parameter_bytes;
+  std::atomic<unsigned> dynamic_shared{49152};  // bytes that a launch may ask for; cuFuncSetAttribute changes it
 };
 struct Module {
   int device;
