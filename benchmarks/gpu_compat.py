@@ -2,15 +2,13 @@
 
 python benchmarks/gpu_compat.py    # make gpu
 
-Each side runs in a process of its own, native before and after: CUDA_FORCE_PTX_JIT=1 takes PyTorch's kernels away,
-which are machine code alone, and patch_model takes this package's. Models whose packages are not installed are left
-out, by name.
+Each side runs in a process of its own, native before and after: ours puts the fallback over PyTorch's kernels, though
+they work, and patch_model takes this package's. Models whose packages are not installed are left out, by name.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from card_timing import CARD, OnCard, milliseconds, whole_calls
 from real_models import MODELS, Job
 from torch.nn import functional as F
 
-SIDE = "--side"  # measure in this process, print JSON
+NATIVE, OURS = "--native", "--ours"  # measure in this process, print JSON
 MEGABYTES = 64  # of an operand
 COUNTED = {"aten::copy_", "aten::_local_scalar_dense"}  # between the card and the host, where a model asks for it
 
@@ -33,6 +31,7 @@ class Case(NamedTuple):
     run: Callable[[], torch.Tensor]
     moved: float = 0.0  # bytes
     flops: float = 0.0
+    calls: int = 0  # where the host is what is timed: how many are in a run
 
 
 def moving(small: bool) -> Iterator[Case]:
@@ -71,6 +70,19 @@ def attention(small: bool) -> Iterator[Case]:
         )
 
 
+def launching(small: bool) -> Iterator[Case]:
+    """What the host bounds: calls in a row that are next to nothing for the card."""
+    calls = 3 if small else 1000
+    x, weight, scale = (torch.randn(size).to(CARD) for size in ((1, 64), (64, 64), (64,)))
+    ops: dict[str, Callable[[], torch.Tensor]] = {
+        "add": lambda: x + x,
+        "linear": lambda: F.linear(x, weight),
+        "layer_norm": lambda: F.layer_norm(x, scale.shape, scale),
+    }
+    for name, call in ops.items():
+        yield Case(f"{calls} calls, {name}", lambda call=call: [call() for _ in range(calls)][-1], calls=calls)
+
+
 def measure(
     models: Iterable[Callable[[torch.device, bool], Job]] = MODELS, small: bool = False
 ) -> dict[str, dict[str, Any]]:
@@ -85,10 +97,13 @@ def measure(
         found[name] = {"mode": mode, "ms": statistics.median(taken), "size": size, "fell back": sorted(fell), **rates}
 
     with torch.inference_mode():
-        for case in (*moving(small), *attention(small)):
+        for case in (*moving(small), *attention(small), *launching(small)):
             bc.reset_fallbacks()
             result = case.run()
-            taken = [milliseconds(case.run) for _ in range(1 if small else 35)]
+            if case.calls:
+                keep(case.name, result, whole_calls(case.run, 1 if small else 15), calls=case.calls)
+                continue
+            taken = [milliseconds(case.run, cold=not small) for _ in range(1 if small else 35)]
             keep(case.name, result, taken[5:] or taken, moved=case.moved, flops=case.flops)
         for make in models:
             torch.manual_seed(0)
@@ -108,20 +123,18 @@ def measure(
     return found
 
 
-def side(forced: bool) -> dict[str, dict[str, Any]]:
-    environment = os.environ | ({"CUDA_FORCE_PTX_JIT": "1"} if forced else {})
-    command = [sys.executable, __file__, SIDE]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+def side(name: str) -> dict[str, dict[str, Any]]:
+    done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    modes, wanted = {case["mode"] for case in found.values()}, "kernel" if forced else "native"
+    modes, wanted = {case["mode"] for case in found.values()}, "kernel" if name == OURS else "native"
     if modes != {wanted}:
-        sys.exit(f"gpu_compat: CUDA_FORCE_PTX_JIT={int(forced)} gives the modes {modes}, not {wanted}")
+        sys.exit(f"gpu_compat: {name} gives the modes {modes}, not {wanted}")
     return found
 
 
 def main() -> None:
     table = OnCard("gpu_compat")
-    native, ours, again = side(False), side(True), side(False)
+    native, ours, again = side(NATIVE), side(OURS), side(NATIVE)
     for name, case in ours.items():
         ms = {"ours": case["ms"], "torch": native[name]["ms"], "again": again[name]["ms"]}
         row = {"shape": name, "ms": ms, "ratio": ms["torch"] / ms["ours"], "noise": ms["torch"] / ms["again"]}
@@ -135,6 +148,9 @@ def main() -> None:
         if case.get("flops"):
             row["TFLOP/s"] = case["flops"] / ms["ours"] / 1e9
             reached = f"{row['TFLOP/s']:5.0f} TFLOP/s"
+        if case.get("calls"):
+            row["us a call"] = {side: 1e3 * ms[side] / case["calls"] for side in ("ours", "torch")}
+            reached = "us a call: {ours:.2f}, torch {torch:.2f}".format(**row["us a call"])
         table.rows.append(row)
         times = f"ours {ms['ours']:9.3f} ms  torch/ours {row['ratio']:5.2f}x  torch/torch {row['noise']:5.2f}x"
         print(f"{name:<36} {times}  {reached}")
@@ -142,7 +158,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if SIDE in sys.argv:
+    if OURS in sys.argv:
+        bc.enable(CARD, force=True)
+    if {NATIVE, OURS} & set(sys.argv):
         print(json.dumps(measure()))
     else:
         main()

@@ -23,7 +23,7 @@ def test_whole_models_and_ops():
     assert {case["mode"] for case in found.values()} == {"kernel"}
     assert not {name: case["fell back"] for name, case in found.items() if case["fell back"]}
     assert all(case["ms"] > 0 and case["size"] > 0 for case in found.values())
-    assert len(found) == 10 * 2 + 2 + len(ON_CARD)
+    assert len(found) == 10 * 2 + 2 + 3 + len(ON_CARD)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("kokoro"), reason="make wheel-<version> installs kokoro")

@@ -1,6 +1,7 @@
 """Random numbers in mode kernel: the ones that PyTorch's CUDA kernels draw, as tests/philox.py states their scheme."""
 
 import blackwell_compat as bc
+import fakecard
 import numpy as np
 import philox
 import pytest
@@ -169,3 +170,30 @@ def test_errors_are_pytorchs(call):
     with pytest.raises(type(want.value)) as got:
         call(CARD)
     assert str(got.value).splitlines()[0] == str(want.value).splitlines()[0]
+
+
+@pytest.mark.skipif(fakecard.here(), reason="needs PyTorch's own kernels")
+def test_the_numbers_of_pytorchs_own_kernels():
+    def drawn():
+        torch.manual_seed(1234)
+        return [
+            torch.rand(300_000, device=CARD).cpu(),
+            torch.rand(1000, device=CARD, dtype=torch.float64).cpu(),
+            torch.randint(100, (1000,), device=CARD).cpu(),
+            torch.empty(1000, dtype=torch.int64, device=CARD).random_().cpu(),
+            torch.randn(300_000, device=CARD).cpu(),
+            torch.empty(1000, device=CARD).exponential_().cpu(),
+            offset(),
+        ]
+
+    ours = drawn()
+    bc.disable()
+    try:
+        theirs = drawn()
+    except RuntimeError as error:
+        pytest.skip(f"PyTorch's kernels do not work on this card: {error}")
+    finally:
+        bc.enable()
+    assert ours[-1] == theirs[-1]
+    for one, other in zip(ours[:-1], theirs[:-1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
