@@ -7,6 +7,7 @@
 #include <mutex>
 #include <sstream>
 
+#include "runtime/driver.h"
 #include "runtime/kernel_cache.h"
 
 namespace blackwell_compat::runtime {
@@ -39,6 +40,33 @@ int newest(const Nvrtc& compiler, int lowest, int highest) {
   return best;
 }
 
+constexpr int kMajor = 1000;  // 13000 is CUDA 13.0
+
+// Those whose code the driver reads, if there is one: of its major version of CUDA or an older one.
+Compilers readable(Compilers all) {
+  int version = 0;
+  if (!has_driver() || driver().cuDriverGetVersion(&version) != 0) return all;
+  all.erase(std::remove_if(all.begin(), all.end(), [&](const auto& one) { return one->version() / kMajor > version / kMajor; }),
+            all.end());
+  return all;
+}
+
+std::optional<Target> best_of(const Compilers& all, int capability) {
+  const int lowest[] = {capability, capability / 10 * 10, 0};
+  for (const int from : lowest) {
+    Target best;
+    int highest = 0;
+    for (const auto& compiler : all) {
+      const int architecture = newest(*compiler, from, capability);
+      if (architecture <= highest) continue;
+      highest = architecture;
+      best = {compiler, (from == 0 ? "compute_" : "sm_") + std::to_string(architecture)};
+    }
+    if (best.compiler) return best;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 void set_compilers(const std::vector<std::string>& paths) {
@@ -61,19 +89,8 @@ Compilers compilers() {
 
 std::optional<Target> find_target(int capability) {
   const Compilers all = compilers();
-  const int lowest[] = {capability, capability / 10 * 10, 0};
-  for (const int from : lowest) {
-    Target best;
-    int highest = 0;
-    for (const auto& compiler : all) {
-      const int architecture = newest(*compiler, from, capability);
-      if (architecture <= highest) continue;
-      highest = architecture;
-      best = {compiler, (from == 0 ? "compute_" : "sm_") + std::to_string(architecture)};
-    }
-    if (best.compiler) return best;
-  }
-  return std::nullopt;
+  const auto found_one = best_of(readable(all), capability);
+  return found_one ? found_one : best_of(all, capability);
 }
 
 Target target_for(int capability) {

@@ -20,7 +20,8 @@ struct Target {
 };
 
 // For a card of compute capability 12.0 `capability` is 120. The first compiler that knows it; else machine code of its major
-// version, which runs there; else the newest PTX below it; else nothing.
+// version, which runs there; else the newest PTX below it; else nothing. Compilers newer than the driver, which does not read
+// what they make, come after all that.
 std::optional<Target> find_target(int capability);
 
 // That. Throws RuntimeError where there is none, and says what to install.

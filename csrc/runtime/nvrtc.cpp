@@ -27,6 +27,9 @@ Nvrtc::Nvrtc(const std::string& path) : path_(path), library_({path.c_str()}, Dy
   int major = 0, minor = 0, count = 0;
   checked("nvrtcVersion", &major, &minor);
   version_ = 1000 * major + 10 * minor;
+  // It opens this one by name when it compiles; that of CUDA 13 has no RUNPATH to find it beside itself. Both stay loaded
+  const std::string beside = path.substr(0, path.rfind('/') + 1) + "libnvrtc-builtins.so.";
+  DynamicLibrary({(beside + std::to_string(major) + "." + std::to_string(minor)).c_str()}, DynamicLibrary::Load::kNow);
   checked("nvrtcGetNumSupportedArchs", &count);
   architectures_.resize(count);
   checked("nvrtcGetSupportedArchs", architectures_.data());

@@ -3,12 +3,15 @@ name works on PyTorch's tensors in PyTorch's stream.
 """
 
 import ctypes
+import os
 import struct
+import subprocess
 from pathlib import Path
 
 import fakecard
 import pytest
 import torch
+from blackwell_compat import _C, compilers
 from fakecard.api import EMULATED, NO_BINARY, call, error_of, made, process
 
 CARD = fakecard.cards_here()[0]
@@ -106,3 +109,23 @@ def test_an_emulated_kernel_works_on_tensors():
     assert y.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
     assert what.value == 0.5
     assert fakecard.counters()["launched"] == {"add_one": 1}
+
+
+def test_a_compiler_newer_than_the_driver_comes_last(tmp_path):
+    """The driver does not read what it makes, though it alone may know the card."""
+    capability, library = 10 * CARD["major"] + CARD["minor"], tmp_path / "libnvrtc.so.99"
+    source = f"""
+        extern "C" int nvrtcVersion(int* major, int* minor) {{ return *major = 99, *minor = 0; }}
+        extern "C" int nvrtcGetNumSupportedArchs(int* count) {{ return *count = 1, 0; }}
+        extern "C" int nvrtcGetSupportedArchs(int* architectures) {{ return *architectures = {capability}, 0; }}
+    """
+    command = [os.environ.get("CXX", "g++"), "-shared", "-fPIC", "-xc++", "-", "-o", str(library)]
+    subprocess.run(command, input=source, text=True, check=True)
+    try:
+        others = [one["path"] for one in compilers.compilers()]
+        _C.runtime_set_compilers([str(library), *others])
+        assert _C.runtime_target(capability)[0] in others
+        _C.runtime_set_compilers([str(library)])
+        assert _C.runtime_target(capability) == (str(library), f"sm_{capability}")
+    finally:
+        compilers.find()

