@@ -24,6 +24,7 @@ using torch::jit::Stack;
 
 constexpr int64_t kAlignment = 16;          // bytes that the kernel reads at a time
 constexpr int64_t kMostFoldedQueries = 16;  // that heads with common keys are taken at once for
+constexpr int64_t kFewBlocks = 3;           // of few rows, that a multiprocessor runs at once
 
 // What PyTorch's own composite gives for a query whose keys are all masked
 constexpr float kOfNoKeys = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 5 ? 0 : NAN;
@@ -79,19 +80,38 @@ bool takes_tensor_cores(at::ScalarType dtype, int capability) {
   return (dtype == at::kHalf && capability >= 75) || (dtype == at::kBFloat16 && capability >= 80);
 }
 
+const char* suffix(AttentionKind kind) {
+  return kind == AttentionKind::kTall ? "_tall" : kind == AttentionKind::kFew ? "_few" : "";
+}
+
 // Whether a card has the shared memory that it takes
 bool attend(const Call& call, const Tensor& out) {
   const c10::DeviceGuard guard(out.device());
   const auto& card = runtime::device_info(out.device());
   const auto dtype = out.scalar_type();
-  const bool tensor_cores = takes_tensor_cores(dtype, card.capability);
   const int64_t width = call.query.size(3), tile_width = width <= 64 ? 64 : width <= 128 ? 128 : 256;
+  const int64_t batch = out.size(0), heads = out.size(1), queries = out.size(2), keys = call.key.size(2);
+  const int64_t group = heads / call.key.size(1), fold = queries <= kMostFoldedQueries ? group : 1;
   const int tile = static_cast<int>(tile_width), element = static_cast<int>(out.element_size());
-  const int shared_bytes = attention_shared_bytes(tile, element, tensor_cores, 10 * card.capability);
+  const int64_t rows = queries * fold, units = batch * heads / fold;
+  const auto row_tiles_of = [&](AttentionKind kind) { return ceil_div(rows, attention_rows(kind, tile)); };
+
+  const auto shared_bytes_of = [&](AttentionKind kind) {
+    return attention_shared_bytes(kind, tile, element, 10 * card.capability);
+  };
+
+  AttentionKind kind = AttentionKind::kPlain;
+  if (takes_tensor_cores(dtype, card.capability)) {
+    const bool tall = tile <= 128 && fold == 1 && !call.mask.defined() &&
+                      row_tiles_of(AttentionKind::kTall) * units >= 2 * card.multiprocessors;
+    const bool few =
+        rows <= attention_rows(AttentionKind::kFew, tile) && shared_bytes_of(AttentionKind::kFew) <= card.shared_bytes_per_block;
+    kind = tall ? AttentionKind::kTall : few ? AttentionKind::kFew : AttentionKind::kBand;
+  }
+  const int shared_bytes = shared_bytes_of(kind);
   if (shared_bytes > card.shared_bytes_per_block) return false;
 
   AttentionParams p{};
-  const int64_t batch = out.size(0), heads = out.size(1), queries = out.size(2), keys = call.key.size(2);
   p.query = call.query.const_data_ptr(), p.key = call.key.const_data_ptr(), p.value = call.value.const_data_ptr();
   p.out = out.mutable_data_ptr();
   p.query_batch = call.query.stride(0), p.query_head = call.query.stride(1);
@@ -107,16 +127,16 @@ bool attend(const Call& call, const Tensor& out) {
     p.mask_row = call.mask.stride(2), p.mask_key = call.mask.stride(3);
   }
   p.results = batch * heads * queries;
-  p.heads = static_cast<int>(heads), p.group = static_cast<int>(heads / call.key.size(1));
-  p.fold = queries <= kMostFoldedQueries ? p.group : 1;
+  p.heads = static_cast<int>(heads), p.group = static_cast<int>(group), p.fold = static_cast<int>(fold);
   p.queries = static_cast<int>(queries), p.keys = static_cast<int>(keys), p.width = static_cast<int>(width);
   p.causal = call.causal, p.scale = static_cast<float>(call.scale), p.of_no_keys = kOfNoKeys;
   p.vectors = is_aligned(call.query) && is_aligned(call.key) && is_aligned(call.value);
 
-  const int64_t row_tiles = ceil_div(queries * p.fold, attention_rows(tile, tensor_cores));
-  const int64_t keys_of_tile = attention_keys(tile, tensor_cores, 10 * card.capability), key_tiles = ceil_div(keys, keys_of_tile);
-  const int64_t blocks = row_tiles * heads / p.fold * batch;
-  const int64_t most = blocks >= card.multiprocessors ? 1 : std::min(ceil_div(2 * card.multiprocessors, blocks), key_tiles);
+  const int64_t row_tiles = row_tiles_of(kind), blocks = row_tiles * units;
+  const int64_t keys_of_tile = attention_keys(kind, tile, 10 * card.capability), key_tiles = ceil_div(keys, keys_of_tile);
+  const bool few = kind == AttentionKind::kFew;
+  const int64_t enough = int64_t{few ? kFewBlocks : 1} * card.multiprocessors, wanted = few ? enough : 2 * enough;
+  const int64_t most = blocks >= enough ? 1 : std::min(ceil_div(wanted, blocks), key_tiles);
   const int64_t tiles_of_split = ceil_div(key_tiles, most), splits = ceil_div(key_tiles, tiles_of_split);
   p.keys_per_split = static_cast<int>(tiles_of_split * keys_of_tile);
   p.row_tiles = static_cast<unsigned>(row_tiles), p.splits = static_cast<unsigned>(splits);
@@ -127,7 +147,7 @@ bool attend(const Call& call, const Tensor& out) {
     p.partial_sums = p.partial + splits * p.results * width;
   }
   const std::string of = kernel_dtype(dtype);
-  runtime::launch("compat_attention_" + of + "_" + std::to_string(tile), out.device(),
+  runtime::launch("compat_attention_" + of + "_" + std::to_string(tile) + suffix(kind), out.device(),
                   {blocks * splits, kAttentionThreads, shared_bytes}, &p);
   if (splits > 1) {
     runtime::launch("compat_attention_merge_" + of, out.device(),

@@ -28,16 +28,32 @@ struct AttentionParams {
 
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / 32;
 
+// How a block shares its work. Multiply-adds alone; or by tensor cores: each warp a band of 16 rows; each two of them, which read
+// keys and values half as often, where there is no mask; all of them the same 16 rows and each its own keys, for want of rows.
+enum class AttentionKind { kPlain, kBand, kTall, kFew };
+
+constexpr bool has_large_shared_memory(int architecture) {  // two blocks of more than 48 KiB
+  return architecture == 800 || architecture == 870 || (architecture >= 900 && architecture < 1200);
+}
+
 // Query rows of a block and keys that it takes at a time, for values of up to `width` columns
-constexpr int attention_rows(int width, bool tensor_cores) { return tensor_cores || width <= 128 ? 64 : 32; }
-constexpr int attention_keys(int width, bool tensor_cores, int architecture) {
-  if (!tensor_cores) return width <= 128 ? 32 : 16;
+constexpr int attention_rows(AttentionKind kind, int width) {
+  if (kind == AttentionKind::kPlain) return width <= 128 ? 64 : 32;
+  return kind == AttentionKind::kFew ? 16 : kind == AttentionKind::kTall ? 128 : 64;
+}
+constexpr int attention_keys(AttentionKind kind, int width, int architecture) {
+  if (kind == AttentionKind::kPlain) return width <= 128 ? 32 : 16;
+  if (kind == AttentionKind::kFew) return 16 * kAttentionWarps;
+  if (kind == AttentionKind::kTall && width == 128) return has_large_shared_memory(architecture) ? 48 : 32;
   return width <= 128 ? 64 : architecture >= 800 ? 32 : 16;
 }
-// Lines of queries, keys and values are 16 bytes apart beyond their length, those of weights 4 floats
-constexpr int attention_shared_bytes(int width, int element, bool tensor_cores, int architecture) {
-  const int rows = attention_rows(width, tensor_cores), keys = attention_keys(width, tensor_cores, architecture);
-  return (rows + 2 * keys) * (width * element + 16) + (tensor_cores ? 0 : rows * (keys + 4) * 4);
+// Lines for multiply-adds are 16 bytes apart beyond their length, those of weights 4 floats. Of few rows each warp has the
+// largest score and the sum.
+constexpr int attention_shared_bytes(AttentionKind kind, int width, int element, int architecture) {
+  const int rows = attention_rows(kind, width), keys = attention_keys(kind, width, architecture);
+  const bool plain = kind == AttentionKind::kPlain;
+  return (rows + 2 * keys) * (width * element + (plain ? 16 : 0)) + (plain ? rows * (keys + 4) * 4 : 0) +
+         (kind == AttentionKind::kFew ? kAttentionWarps * rows * 8 : 0);
 }
 
 constexpr int kAttentionMergeThreads = 256;

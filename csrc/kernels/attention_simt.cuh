@@ -9,24 +9,26 @@ namespace blackwell_compat {
 template <typename T, int kWidth>
 class SimtAttention {
   static constexpr int kDown = 4, kAcross = 8, kStep = 4;
-  static constexpr int kLine = AttentionLine<T, kWidth>::kSize;
+  static constexpr AttentionKind kKind = AttentionKind::kPlain;
 
  public:
-  static constexpr int kRows = attention_rows(kWidth, false), kKeys = attention_keys(kWidth, false, kArchitecture);
-  static constexpr int kRowsOfWarp = kRows / kAttentionWarps, kOwnRows = kRowsOfWarp / kDown;
+  using Lines = PaddedLines<T, kWidth>;
+  static constexpr int kKeys = attention_keys(kKind, kWidth, kArchitecture);
+  static constexpr int kRowsOfWarp = attention_rows(kKind, kWidth) / kAttentionWarps, kOwnRows = kRowsOfWarp / kDown;
   static constexpr int kOwnKeys = kKeys / kAcross, kOwnColumns = kWidth / kAcross, kLanes = kAcross;
 
   // `weights`: room for the tile's, as floats
   __device__ explicit SimtAttention(unsigned char* weights)
-      : weights_(reinterpret_cast<float*>(weights) + (warp_row() + down()) * kWeightsLine) {}
+      : weights_(reinterpret_cast<float*>(weights) + (threadIdx.x / 32 * kRowsOfWarp + down()) * kWeightsLine) {}
 
-  static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 * kRowsOfWarp; }
-  static __device__ __forceinline__ int row(int i) { return warp_row() + down() + i * kDown; }
+  // Among the warp's
+  static __device__ __forceinline__ int own_row(int i) { return down() + i * kDown; }
   static __device__ __forceinline__ int key(int j) { return across() + j * kAcross; }
   static __device__ __forceinline__ int column(int c) { return c / kStep * kStep * kAcross + across() * kStep + c % kStep; }
   __device__ __forceinline__ float& score(int i, int j) { return scores_[i][j]; }
   __device__ __forceinline__ float& sum(int i, int c) { return sums_[i][c]; }
 
+  // `queries`: the warp's first
   __device__ __forceinline__ void multiply_keys(const T* queries, const T* keys) {
 #pragma unroll
     for (int i = 0; i < kOwnRows; ++i) {
@@ -37,9 +39,9 @@ class SimtAttention {
     for (int w = 0; w < kWidth; w += kStep) {
       float q[kOwnRows][kStep], k[kOwnKeys][kStep];
 #pragma unroll
-      for (int i = 0; i < kOwnRows; ++i) fetch(q[i], queries + row(i) * kLine + w);
+      for (int i = 0; i < kOwnRows; ++i) fetch(q[i], queries + Lines::at(own_row(i), w));
 #pragma unroll
-      for (int j = 0; j < kOwnKeys; ++j) fetch(k[j], keys + key(j) * kLine + w);
+      for (int j = 0; j < kOwnKeys; ++j) fetch(k[j], keys + Lines::at(key(j), w));
 #pragma unroll
       for (int i = 0; i < kOwnRows; ++i) {
 #pragma unroll
@@ -68,7 +70,7 @@ class SimtAttention {
 #pragma unroll
         for (int c = 0; c < kOwnColumns; c += kStep) {
           float value[kStep];
-          fetch(value, values + (k + e) * kLine + column(c));
+          fetch(value, values + Lines::at(k + e, column(c)));
 #pragma unroll
           for (int i = 0; i < kOwnRows; ++i) {
 #pragma unroll

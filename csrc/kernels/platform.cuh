@@ -65,6 +65,13 @@ struct Convert<bf16> {
   }
 };
 
+// To 2 in the last place; zero where it is subnormal
+__device__ __forceinline__ float power_of_2(float value) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+
 // float32 rounded to the 10 bits of mantissa that tensor cores take
 __device__ __forceinline__ unsigned to_tf32(float value) {
 #if __CUDA_ARCH__ >= 800

@@ -35,29 +35,38 @@ def arch(request):
     return request.param
 
 
-def tile_of(width, dtype, arch):
-    """The kernel's width, rows and keys of a block, bytes of shared memory."""
+def has_tensor_cores(dtype, arch):
+    return (dtype == "f16" and arch >= 750) or (dtype == "bf16" and arch >= 800)
+
+
+def tile_of(width, dtype, arch, kind):
+    """The kernel's name, rows and keys of a block, bytes of shared memory."""
     wide = 64 if width <= 64 else 128 if width <= 128 else 256
-    if (dtype == "f16" and arch >= 750) or (dtype == "bf16" and arch >= 800):
-        rows, keys, weights = 64, 64 if wide <= 128 else 32 if arch >= 800 else 16, 0
-    else:
+    of_line, name = wide * DTYPES[dtype].itemsize, f"compat_attention_{dtype}_{wide}"
+    if not has_tensor_cores(dtype, arch):
         rows, keys = (64, 32) if wide <= 128 else (32, 16)
-        weights = rows * (keys + 4) * 4
-    return wide, rows, keys, (rows + 2 * keys) * (wide * DTYPES[dtype].itemsize + 16) + weights
+        return name, rows, keys, (rows + 2 * keys) * (of_line + 16) + rows * (keys + 4) * 4
+    if kind == "few":
+        return f"{name}_few", 16, 64, (16 + 2 * 64) * of_line + 4 * 16 * 8
+    if kind == "tall":
+        keys = 64 if wide == 64 else 48 if arch == 800 else 32
+        return f"{name}_tall", 128, keys, (128 + 2 * keys) * of_line
+    keys = 64 if wide <= 128 else 32 if arch >= 800 else 16
+    return name, 64, keys, (64 + 2 * keys) * of_line
 
 
-def attention(arch, q, k, v, mask=None, causal=False, scale=None, splits=1, fold=None, of_no_keys=0.0):
-    """`mask` (batch, heads, queries, keys), of any strides."""
+def attention(arch, q, k, v, mask=None, causal=False, scale=None, splits=1, fold=None, of_no_keys=0.0, kind="band"):
+    """`mask` (batch, heads, queries, keys), of any strides. `kind`: of AttentionKind, with tensor cores."""
     dtype = next(name for name, t in DTYPES.items() if t == q.dtype)
     (batch, heads, queries, width), keys = q.shape, k.shape[2]
-    wide, rows, keys_of_tile, shared = tile_of(width, dtype, arch)
+    name, rows, keys_of_tile, shared = tile_of(width, dtype, arch, kind)
     integers = torch.int32 if dtype == "f32" else torch.int16
     nan = torch.full((batch, queries, heads, width), float("nan"), dtype=q.dtype)
     out = guarded(nan.view(integers).view(q.dtype)).transpose(1, 2)
     p = Params(query=q.data_ptr(), key=k.data_ptr(), value=v.data_ptr(), out=out.data_ptr())
-    for name, t in (("query", q), ("key", k), ("value", v)):
+    for operand, t in (("query", q), ("key", k), ("value", v)):
         for part, stride in zip(("batch", "head", "row", "column"), t.stride(), strict=True):
-            setattr(p, f"{name}_{part}", stride)
+            setattr(p, f"{operand}_{part}", stride)
     if mask is not None:
         p.mask, p.mask_is_bool = mask.data_ptr(), mask.dtype == torch.bool
         p.mask_batch, p.mask_head, p.mask_row, p.mask_key = mask.stride()
@@ -65,7 +74,7 @@ def attention(arch, q, k, v, mask=None, causal=False, scale=None, splits=1, fold
     p.results = batch * heads * queries
     p.heads, p.group, p.queries, p.keys, p.width = heads, heads // k.shape[1], queries, keys, width
     p.fold = fold or 1
-    p.causal, p.scale, p.of_no_keys = causal, scale or 1 / math.sqrt(width), of_no_keys
+    p.causal, p.scale, p.of_no_keys = causal, 1 / math.sqrt(width) if scale is None else scale, of_no_keys
     piece = 16 // q.element_size()
     p.vectors = all(
         t.stride(3) == 1 and t.data_ptr() % 16 == 0 and all(s % piece == 0 for s in (*t.stride()[:3], width))
@@ -79,7 +88,7 @@ def attention(arch, q, k, v, mask=None, causal=False, scale=None, splits=1, fold
         sums = guarded(torch.full((p.splits * p.results, 2), float("nan")))
         p.partial, p.partial_sums = partial.data_ptr(), sums.data_ptr()
     card = emulator.load(arch)
-    card.launch(f"compat_attention_{dtype}_{wide}", p.row_tiles * p.splits * batch * heads // p.fold, 128, shared, p)
+    card.launch(name, p.row_tiles * p.splits * batch * heads // p.fold, 128, shared, p)
     if p.splits > 1:
         card.launch(f"compat_attention_merge_{dtype}", ceil_div(out.numel(), 256), 256, 0, p)
     return out
@@ -87,7 +96,7 @@ def attention(arch, q, k, v, mask=None, causal=False, scale=None, splits=1, fold
 
 def want(q, k, v, mask=None, causal=False, scale=None):
     k, v = (t.double().repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    scores = q.double() @ k.transpose(-1, -2) * (scale or 1 / math.sqrt(q.shape[3]))
+    scores = q.double() @ k.transpose(-1, -2) * (1 / math.sqrt(q.shape[3]) if scale is None else scale)
     if causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not(), -torch.inf)
     if mask is not None:
@@ -194,3 +203,57 @@ def test_large_scores(arch, dtype):
 def test_the_same_bits_again(arch, dtype):
     q, k, v = inputs(1, 2, 1, 3, 300, 64, dtype)
     assert torch.equal(attention(arch, q, k, v, splits=3, fold=2), attention(arch, q, k, v, splits=3, fold=2))
+
+
+HALF = ["f16", "bf16"]
+
+
+def needs_tensor_cores(dtype, arch):
+    if not has_tensor_cores(dtype, arch):
+        pytest.skip("the card has no tensor cores for it")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("width", [64, 72, 128])
+@pytest.mark.parametrize(("queries", "keys"), [(128, 64), (150, 40), (260, 230)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_two_bands_of_rows(arch, dtype, width, queries, keys, causal):
+    needs_tensor_cores(dtype, arch)
+    q, k, v = inputs(1, 2, 1, queries, keys, width, dtype)
+    same(attention(arch, q, k, v, causal=causal, kind="tall"), want(q, k, v, causal=causal))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("width", [40, 64, 128, 256])
+@pytest.mark.parametrize("keys", [1, 17, 64, 330])
+@pytest.mark.parametrize("splits", [1, 3])
+def test_few_rows(arch, dtype, width, keys, splits):
+    needs_tensor_cores(dtype, arch)
+    q, k, v = inputs(2, 6, 2, 1, keys, width, dtype)
+    got = attention(arch, q, k, v, splits=splits, fold=3, kind="few")
+    same(got, want(q, k, v))
+    assert torch.equal(got, attention(arch, q, k, v, splits=splits, fold=3, kind="few"))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("splits", [1, 2])
+def test_masks_of_few_rows(arch, dtype, splits):
+    needs_tensor_cores(dtype, arch)
+    q, k, v = inputs(1, 4, 2, 5, 150, 32, dtype)
+    same(attention(arch, q, k, v, causal=True, splits=splits, fold=2, kind="few"), want(q, k, v, causal=True))
+    mask = guarded_bool(reference.values(1, 4, 5, 150, seed=5) > 0)
+    mask[..., :70] = False  # the first keys of two warps
+    mask[..., 149] = True
+    mask[0, 1, 2] = False
+    got = attention(arch, q, k, v, mask, splits=splits, fold=2, of_no_keys=7.0, kind="few")
+    exact = want(q, k, v, mask)
+    exact[0, 1, 2] = 7
+    same(got, exact)
+
+
+@pytest.mark.parametrize("kind", ["band", "tall", "few"])
+@pytest.mark.parametrize("scale", [0.0, -0.4])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scales_that_turn_the_order_of_scores(arch, dtype, scale, kind):
+    q, k, v = inputs(1, 1, 1, 3, 90, 64, dtype)
+    same(attention(arch, q, k, v, scale=scale, kind=kind), want(q, k, v, scale=scale))

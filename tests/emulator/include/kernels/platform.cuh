@@ -59,6 +59,11 @@ struct Convert<bf16> {
   }
 };
 
+inline float power_of_2(float value) {
+  const float power = exp2f(value);
+  return power < 0x1p-126f ? 0 : power;
+}
+
 // cvt.rna: halves away from zero
 inline unsigned to_tf32(float value) {
   const unsigned bits = __float_as_uint(value);
