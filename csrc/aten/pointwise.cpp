@@ -111,14 +111,26 @@ PointwiseScalar number(const at::TensorBase& t) {
   return number(Tensor(t).item());
 }
 
-// Parameters, but for the numbers. False where the kernel cannot walk over the operands.
-bool lay_out(const at::TensorIteratorBase& iter, const Line& line, ScalarKind computed, PointwiseParams& p) {
-  if (iter.ndim() > kMostPointwiseDims) return false;
-  p.size = static_cast<int>(iter.numel()), p.dims = iter.ndim(), p.dense = p.dims <= 1;
-  for (int d = 0; d < p.dims; ++d) {
-    p.extent[d] = static_cast<int>(iter.shape()[d]);
-    p.by_extent[d] = divisor_of(static_cast<unsigned>(p.extent[d]));
+// Whether vectors of an operand can be read, or of the result written
+bool is_packed(const PointwiseParams& p, int k, ScalarKind computed, ScalarKind result, int64_t element, int64_t width) {
+  const ScalarKind kind = p.kind[k];
+  if (k == 0) {
+    if (kind != result && !(pointwise_casts(kind) && pointwise_casts(result))) return false;
+  } else if (kind != computed && kind != ScalarKind::kBool && !(pointwise_widens(computed) && pointwise_casts(kind))) {
+    return false;
   }
+  if (p.dims == 0 || (k > 0 && p.stride[k][0] == 0)) return true;
+  const int64_t alignment = std::min<int64_t>(kPointwiseAlignment, element * width);
+  bool packed = p.stride[k][0] == element && reinterpret_cast<uintptr_t>(p.data[k]) % alignment == 0;
+  for (int d = 1; d < p.dims; ++d) packed = packed && p.stride[k][d] % alignment == 0;
+  return packed;
+}
+
+// Parameters, but for the numbers. False where the kernel cannot walk over the operands.
+bool lay_out(const at::TensorIteratorBase& iter, const Line& line, ScalarKind computed, int width, PointwiseParams& p) {
+  if (iter.ndim() > kMostPointwiseDims) return false;
+  p.size = static_cast<int>(iter.numel()), p.dims = iter.ndim();
+  p.packs = p.dims <= 1 || iter.shape()[0] % width == 0;
   for (int k = 0; k <= line.operands; ++k) {
     if (k > 0 && iter.is_cpu_scalar(k)) {
       p.immediate[k - 1] = number(iter.tensor_base(k));
@@ -129,9 +141,11 @@ bool lay_out(const at::TensorIteratorBase& iter, const Line& line, ScalarKind co
     p.kind[k] = *kind;
     p.data[k] = iter.data_ptr(k);
     for (int d = 0; d < p.dims; ++d) p.stride[k][d] = static_cast<int>(iter.strides(k)[d]);
-    const bool consecutive = p.dims == 0 || p.stride[k][0] == iter.element_size(k);
-    const bool as_computed = p.kind[k] == (k == 0 ? result_kind(line, computed) : computed);
-    p.dense = p.dense && consecutive && as_computed && reinterpret_cast<uintptr_t>(p.data[k]) % kPointwiseAlignment == 0;
+    p.packs = p.packs && is_packed(p, k, computed, result_kind(line, computed), iter.element_size(k), width);
+  }
+  for (int d = 0; d < p.dims; ++d) {
+    p.extent[d] = static_cast<int>(iter.shape()[d]) / (p.packs && d == 0 && p.dims > 1 ? width : 1);
+    p.by_extent[d] = divisor_of(static_cast<unsigned>(p.extent[d]));
   }
   return true;
 }
@@ -255,13 +269,13 @@ bool compute_pointwise(at::TensorIteratorBase& iter, const PointwiseKernels& ker
     return true;
   }
   PointwiseParams p{};
-  if (!lay_out(iter, kLines[kernels.line], *computed, p)) return false;
+  const int width = pointwise_width(static_cast<int>(c10::elementSize(dtype)));
+  if (!lay_out(iter, kLines[kernels.line], *computed, width, p)) return false;
   for (size_t i = 0; i < numbers.size(); ++i) p.scalar[i] = number(numbers[i]);
-  const int64_t width =
-      p.dense ? kPointwiseVectors * pointwise_width(static_cast<int>(c10::elementSize(dtype))) : kPointwiseElements;
+  const int64_t of_thread = p.packs ? pointwise_vectors(kLines[kernels.line].operands) * width : kPointwiseElements;
   const c10::Device device = iter.device(0);
   const c10::DeviceGuard guard(device);
-  kernel->launch(device, {ceil_div(p.size, width * kPointwiseThreads), kPointwiseThreads, 0}, &p);
+  kernel->launch(device, {ceil_div(p.size, of_thread * kPointwiseThreads), kPointwiseThreads, 0}, &p);
   return true;
 }
 

@@ -1,135 +1,12 @@
 // Pointwise ops: the expressions of kernels/pointwise_ops.cuh over operands of any strides and dtypes.
-#include "kernels/platform.cuh"
 #include "kernels/pointwise.cuh"
+#include "kernels/pointwise_cast.cuh"
 #include "kernels/pointwise_math.cuh"
 
 namespace blackwell_compat {
 
-// The type that values of a dtype are computed in
-template <typename T>
-struct Computed {
-  using Type = T;
-};
-template <>
-struct Computed<f16> {
-  using Type = float;
-};
-template <>
-struct Computed<bf16> {
-  using Type = float;
-};
-template <>
-struct Computed<short> {
-  using Type = int;
-};
-template <>
-struct Computed<signed char> {
-  using Type = int;
-};
-template <>
-struct Computed<unsigned char> {
-  using Type = int;
-};
-template <>
-struct Computed<bool> {
-  using Type = int;
-};
-template <typename T>
-using Compute = typename Computed<T>::Type;
-
-// Conversions as static_cast has them, of 16-bit floats by way of float, of complex numbers by their real part
-template <typename To, typename From>
-struct Cast {
-  static __device__ __forceinline__ To from(From value) { return static_cast<To>(value); }
-};
-template <typename From>
-struct Cast<bool, From> {
-  static __device__ __forceinline__ bool from(From value) { return value != From(0); }
-};
-template <typename From>
-struct Cast<f16, From> {
-  static __device__ __forceinline__ f16 from(From value) { return Convert<f16>::from(static_cast<float>(value)); }
-};
-template <typename From>
-struct Cast<bf16, From> {
-  static __device__ __forceinline__ bf16 from(From value) { return Convert<bf16>::from(static_cast<float>(value)); }
-};
-template <typename To>
-struct Cast<To, f16> {
-  static __device__ __forceinline__ To from(f16 value) { return Cast<To, float>::from(to_float(value)); }
-};
-template <typename To>
-struct Cast<To, bf16> {
-  static __device__ __forceinline__ To from(bf16 value) { return Cast<To, float>::from(to_float(value)); }
-};
-template <typename From>
-struct Cast<c64, From> {
-  static __device__ __forceinline__ c64 from(From value) { return c64(static_cast<float>(value)); }
-};
-template <typename To>
-struct Cast<To, c64> {
-  static __device__ __forceinline__ To from(c64 value) { return Cast<To, float>::from(value.x); }
-};
-template <>
-struct Cast<unsigned char, float> {
-  static __device__ __forceinline__ unsigned char from(float value) { return static_cast<unsigned char>(int64_t(value)); }
-};
-template <>
-struct Cast<unsigned char, double> {
-  static __device__ __forceinline__ unsigned char from(double value) { return static_cast<unsigned char>(int64_t(value)); }
-};
-template <>
-struct Cast<bool, c64> {
-  static __device__ __forceinline__ bool from(c64 value) { return value != c64(0); }
-};
-template <>
-struct Cast<c64, c64> {
-  static __device__ __forceinline__ c64 from(c64 value) { return value; }
-};
-template <>
-struct Cast<c64, f16> {
-  static __device__ __forceinline__ c64 from(f16 value) { return c64(to_float(value)); }
-};
-template <>
-struct Cast<c64, bf16> {
-  static __device__ __forceinline__ c64 from(bf16 value) { return c64(to_float(value)); }
-};
-template <>
-struct Cast<f16, c64> {
-  static __device__ __forceinline__ f16 from(c64 value) { return Convert<f16>::from(value.x); }
-};
-template <>
-struct Cast<bf16, c64> {
-  static __device__ __forceinline__ bf16 from(c64 value) { return Convert<bf16>::from(value.x); }
-};
-
-// A number of the call
-template <typename A>
-struct Number {
-  static __device__ __forceinline__ A of(const PointwiseScalar& value) { return static_cast<A>(value.integer); }
-};
-template <>
-struct Number<float> {
-  static __device__ __forceinline__ float of(const PointwiseScalar& value) { return static_cast<float>(value.real); }
-};
-template <>
-struct Number<double> {
-  static __device__ __forceinline__ double of(const PointwiseScalar& value) { return value.real; }
-};
-template <>
-struct Number<c64> {
-  static __device__ __forceinline__ c64 of(const PointwiseScalar& value) {
-    return c64(static_cast<float>(value.real), static_cast<float>(value.imag));
-  }
-};
-template <typename A>
-struct Numbers {
-  const PointwiseParams& p;
-  __device__ __forceinline__ A operator()(int i) const { return Number<A>::of(p.scalar[i]); }
-};
-
 template <typename T, int N>
-struct alignas(sizeof(T) * N) Pack {
+struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
   T value[N];
 };
 
@@ -226,52 +103,133 @@ struct Pointwise {
   using Value = Compute<Result>;
   static constexpr int kOperands = Op::kOperands, kWidth = pointwise_width(sizeof(T));
 
-  // A vector of each operand, `at` elements from the start
-  static __device__ __forceinline__ void load(const PointwiseParams& p, unsigned at,
-                                              Pack<T, kWidth> (&in)[kMostPointwiseInputs]) {
-#pragma unroll
-    for (int k = 0; k < kOperands; ++k) {
-      if (p.data[k + 1]) in[k] = *reinterpret_cast<const Pack<T, kWidth>*>(static_cast<const T*>(p.data[k + 1]) + at);
+  // A vector of an operand as it lies in memory, or the one value that stands for all of it
+  struct alignas(16) Raw {
+    unsigned char bytes[16];
+  };
+  template <typename From>
+  static __device__ __forceinline__ void load(Raw& raw, const char* at, bool stays) {
+    if (stays) {
+      *reinterpret_cast<From*>(raw.bytes) = *reinterpret_cast<const From*>(at);
+    } else {
+      *reinterpret_cast<Pack<From, kWidth>*>(raw.bytes) = *reinterpret_cast<const Pack<From, kWidth>*>(at);
     }
   }
-  static __device__ __forceinline__ A operand(const PointwiseParams& p, int k, T value) {
-    return p.data[k + 1] ? Cast<A, T>::from(value) : Number<A>::of(p.immediate[k]);
+  template <typename From>
+  static __device__ __forceinline__ void convert(A (&x)[kWidth], const Raw& raw, bool stays) {
+    if (stays) {
+      const A one = Cast<A, From>::from(*reinterpret_cast<const From*>(raw.bytes));
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) x[i] = one;
+    } else {
+      const Pack<From, kWidth> pack = *reinterpret_cast<const Pack<From, kWidth>*>(raw.bytes);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) x[i] = Cast<A, From>::from(pack.value[i]);
+    }
+  }
+  template <typename To>
+  static __device__ __forceinline__ void store(char* at, const Value (&made)[kWidth]) {
+    Pack<To, kWidth> pack;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) pack.value[i] = Cast<To, Value>::from(made[i]);
+    *reinterpret_cast<Pack<To, kWidth>*>(at) = pack;
   }
 
-  static __device__ __forceinline__ void dense(const PointwiseParams& p) {
-    const unsigned first = (blockIdx.x * kPointwiseVectors * kPointwiseThreads + threadIdx.x) * kWidth;
-    const unsigned size = p.size;
-    Pack<T, kWidth> in[kPointwiseVectors][kMostPointwiseInputs];
+  // Of a dtype that vectors may have
+  static __device__ __forceinline__ void load_any(Raw& raw, const char* at, ScalarKind kind, bool stays) {
+    if (kind == KindOf<T>::kind) {
+      load<T>(raw, at, stays);
+    } else if (pointwise_widens(KindOf<T>::kind) && kind != ScalarKind::kBool) {
+      load<bf16>(raw, at, stays);
+    } else {
+      load<bool>(raw, at, stays);
+    }
+  }
+  static __device__ __forceinline__ void operand(A (&x)[kWidth], const PointwiseParams& p, int k, const Raw& raw) {
+    const ScalarKind kind = p.kind[k + 1];
+    const bool stays = p.stride[k + 1][0] == 0;
+    if (!p.data[k + 1]) {
+      const A one = Number<A>::of(p.immediate[k]);
 #pragma unroll
-    for (int v = 0; v < kPointwiseVectors; ++v) {
-      const unsigned at = first + v * kPointwiseThreads * kWidth;
-      if (at + kWidth <= size) load(p, at, in[v]);
+      for (int i = 0; i < kWidth; ++i) x[i] = one;
+    } else if (kind == KindOf<T>::kind) {
+      convert<T>(x, raw, stays);
+    } else if (pointwise_widens(KindOf<T>::kind) && kind == ScalarKind::kHalf) {
+      convert<f16>(x, raw, stays);
+    } else if (pointwise_widens(KindOf<T>::kind) && kind == ScalarKind::kBFloat16) {
+      convert<bf16>(x, raw, stays);
+    } else {
+      convert<bool>(x, raw, stays);
+    }
+  }
+  static __device__ __forceinline__ void store_any(char* at, ScalarKind kind, const Value (&made)[kWidth]) {
+    if (kind == KindOf<Result>::kind) {
+      store<Result>(at, made);
+    } else if constexpr (pointwise_casts(KindOf<Result>::kind)) {
+      if (kind == ScalarKind::kFloat) {
+        store<float>(at, made);
+      } else if (kind == ScalarKind::kHalf) {
+        store<f16>(at, made);
+      } else {
+        store<bf16>(at, made);
+      }
+    }
+  }
+
+  // What is left of one line when it is divided into vectors
+  static __device__ __forceinline__ void tail(const PointwiseParams& p, int first) {
+#pragma unroll 1
+    for (int i = first; i < p.size; ++i) {
+      A x[kMostPointwiseInputs] = {};
+#pragma unroll
+      for (int k = 0; k < kOperands; ++k) {
+        const char* const base = static_cast<const char*>(p.data[k + 1]);
+        x[k] = base ? read_any<A>(base + i * p.stride[k + 1][0], p.kind[k + 1]) : Number<A>::of(p.immediate[k]);
+      }
+      write_any(static_cast<char*>(p.data[0]) + i * p.stride[0][0], p.kind[0], Op::apply(x[0], x[1], x[2], {p}));
+    }
+  }
+
+  static __device__ __forceinline__ void packs(const PointwiseParams& p) {
+    constexpr int kVectors = pointwise_vectors(kOperands);
+    const int count = p.size / kWidth, first = blockIdx.x * kVectors * kPointwiseThreads + threadIdx.x;
+    int offset[1 + kOperands][kVectors] = {}, rest[kVectors];
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) rest[v] = first + v * kPointwiseThreads;
+#pragma unroll 1
+    for (int d = 0; d < p.dims; ++d) {
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        const int outer = d + 1 < p.dims ? quotient(rest[v], p.extent[d], p.by_extent[d]) : 0;
+        const int here = (rest[v] - outer * p.extent[d]) * (d ? 1 : kWidth);
+#pragma unroll
+        for (int k = 0; k <= kOperands; ++k) offset[k][v] += here * p.stride[k][d];
+        rest[v] = outer;
+      }
+    }
+    Raw in[kMostPointwiseInputs][kVectors];
+#pragma unroll
+    for (int k = 0; k < kOperands; ++k) {
+      const char* const base = static_cast<const char*>(p.data[k + 1]);
+      if (!base) continue;
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        if (first + v * kPointwiseThreads >= count) break;
+        load_any(in[k][v], base + offset[k + 1][v], p.kind[k + 1], p.stride[k + 1][0] == 0);
+      }
     }
 #pragma unroll
-    for (int v = 0; v < kPointwiseVectors; ++v) {
-      const unsigned at = first + v * kPointwiseThreads * kWidth;
-      Result* const out = static_cast<Result*>(p.data[0]) + at;
-      if (at + kWidth <= size) {
-        Pack<Result, kWidth> made;
+    for (int v = 0; v < kVectors; ++v) {
+      const int at = first + v * kPointwiseThreads;
+      if (at == count) tail(p, count * kWidth);
+      if (at >= count) break;
+      A x[kMostPointwiseInputs][kWidth] = {};
 #pragma unroll
-        for (int i = 0; i < kWidth; ++i) {
-          A x[kMostPointwiseInputs] = {};
+      for (int k = 0; k < kOperands; ++k) operand(x[k], p, k, in[k][v]);
+      Value made[kWidth];
 #pragma unroll
-          for (int k = 0; k < kOperands; ++k) x[k] = operand(p, k, in[v][k].value[i]);
-          made.value[i] = Cast<Result, Value>::from(Op::apply(x[0], x[1], x[2], {p}));
-        }
-        *reinterpret_cast<Pack<Result, kWidth>*>(out) = made;
-      } else {
-#pragma unroll 1
-        for (unsigned i = 0; at + i < size; ++i) {
-          A x[kMostPointwiseInputs] = {};
-#pragma unroll
-          for (int k = 0; k < kOperands; ++k) {
-            x[k] = p.data[k + 1] ? Cast<A, T>::from(static_cast<const T*>(p.data[k + 1])[at + i]) : Number<A>::of(p.immediate[k]);
-          }
-          out[i] = Cast<Result, Value>::from(Op::apply(x[0], x[1], x[2], {p}));
-        }
-      }
+      for (int i = 0; i < kWidth; ++i) made[i] = Op::apply(x[0][i], x[1][i], x[2][i], {p});
+      store_any(static_cast<char*>(p.data[0]) + offset[0][v], p.kind[0], made);
     }
   }
 
@@ -325,8 +283,8 @@ struct Pointwise {
 
 template <class Op>
 __device__ __forceinline__ void pointwise(const PointwiseParams& p) {
-  if (p.dense) {
-    Pointwise<Op>::dense(p);
+  if (p.packs) {
+    Pointwise<Op>::packs(p);
   } else {
     Pointwise<Op>::strided(p);
   }

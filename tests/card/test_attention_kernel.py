@@ -81,6 +81,33 @@ def test_models(shape, options, dtype):
     same(got, exact(*arguments, **options))
 
 
+def kinds_of(dtype):
+    """Ends of the names of kernels: of few rows, of many that fill the card, of others."""
+    capability = torch.cuda.get_device_capability()
+    tensor_cores = capability >= ((8, 0) if dtype == torch.bfloat16 else (7, 5)) and dtype != torch.float32
+    return ("few", "tall", "64") if tensor_cores else ("64", "64", "64")
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize(
+    ("queries", "heads", "masked", "kind"),
+    [(1, 2, False, 0), (16, 2, True, 0), (17, 2, False, 2), (17, 0, False, 1), (17, 0, True, 2)],
+)
+def test_kernels_by_shape(queries, heads, masked, kind, dtype):
+    heads = heads or 2 * torch.cuda.get_device_properties(0).multi_processor_count
+    shape = 1, heads, queries, 8
+    arguments = values(*shape, dtype=dtype)
+    options = {"attn_mask": torch.ones(queries, queries, dtype=torch.bool).tril()} if masked else {}
+    there = on_card(*arguments)
+    reset()
+    with torch.no_grad():
+        got = F.scaled_dot_product_attention(*there, **{name: t.to("cuda") for name, t in options.items()})
+    launched = [name for name in only_ours() if "merge" not in name]
+    same(got, exact(*arguments, **options))
+    if fakecard.here():
+        assert [name.split("_")[-1] for name in launched] == [kinds_of(dtype)[kind]]
+
+
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_a_step_of_decoding(dtype):
     q, k, v = reference.values(2, 4, 1, 64, dtype=dtype), *values(2, 4, 300, 64, dtype=dtype)[:2]

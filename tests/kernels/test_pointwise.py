@@ -8,7 +8,7 @@ import reference
 import torch
 from products import ceil_div, guarded
 
-THREADS, ELEMENTS, VECTORS, DIMS = 256, 4, 2, 8
+THREADS, ELEMENTS, DIMS = 256, 4, 8
 DTYPES = {
     "f32": torch.float32,
     "f64": torch.float64,
@@ -20,7 +20,7 @@ DTYPES = {
     "i32": torch.int32,
     "i64": torch.int64,
 }
-KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES.values())}
+KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES.values())} | {torch.bool: 9}
 
 
 class Number(ctypes.Structure):
@@ -39,7 +39,7 @@ class Params(ctypes.Structure):
         ("extent", ctypes.c_int * DIMS),
         ("by_extent", ctypes.c_uint * DIMS),
         *((name, ctypes.c_int) for name in ("size", "dims")),
-        ("dense", ctypes.c_bool),
+        ("packs", ctypes.c_bool),
     )
 
 
@@ -48,25 +48,29 @@ def card(request):
     return emulator.load(request.param)
 
 
-def run(card, op, out, inputs, dense=False, scalars=()):
+def run(card, op, out, inputs, packs=False, scalars=()):
     """`out` = op(inputs), of the sizes of `out`; a number among the inputs goes by value."""
-    dtype = next(name for name, of_torch in DTYPES.items() if of_torch == inputs[0].dtype)
-    p = Params(size=out.numel(), dims=1 if dense else out.dim(), dense=dense)
-    for d, extent in enumerate([out.numel()] if dense else reversed(out.shape)):
+    first = next(t for t in inputs if isinstance(t, torch.Tensor) and t.dtype != torch.bool)
+    dtype = next(name for name, of_torch in DTYPES.items() if of_torch == first.dtype)
+    p = Params(size=out.numel(), dims=out.dim(), packs=packs)
+    size = first.element_size()
+    width = 8 if size == 1 else 16 // size
+    for d, extent in enumerate(reversed(out.shape)):
+        if packs and d == 0 and out.dim() > 1:
+            assert extent % width == 0
+            extent //= width
         p.extent[d], p.by_extent[d] = extent, 0xFFFFFFFF // extent
     for k, t in enumerate([out, *inputs]):
         if isinstance(t, torch.Tensor):
             p.data[k], p.kind[k] = t.data_ptr(), KINDS[t.dtype]
-            strides = [1] if dense else t.expand(out.shape).stride()[::-1]
-            for d, stride in enumerate(strides):
+            for d, stride in enumerate(t.expand(out.shape).stride()[::-1]):
                 p.stride[k][d] = stride * t.element_size()
         else:
             p.immediate[k - 1] = Number(t, 0, int(t))
     for i, value in enumerate(scalars):
         p.scalar[i] = Number(value, 0, int(value))
-    size = inputs[0].element_size()
-    width = VECTORS * (8 if size == 1 else 16 // size) if dense else ELEMENTS
-    card.launch(f"compat_pointwise_{op}_{dtype}", ceil_div(out.numel(), width * THREADS), THREADS, 0, p)
+    of_thread = (4 if len(inputs) == 1 else 2) * width if packs else ELEMENTS
+    card.launch(f"compat_pointwise_{op}_{dtype}", ceil_div(out.numel(), of_thread * THREADS), THREADS, 0, p)
     return out
 
 
@@ -91,15 +95,67 @@ def assert_right(out, function, *inputs):
 @pytest.mark.parametrize("size", [1, 7, 16, 4096, 5003])
 def test_dense(card, dtype, size):
     a, b = (filled(size, dtype=DTYPES[dtype], seed=seed) for seed in (0, 1))
-    out = run(card, "add", empty(size, dtype=DTYPES[dtype]), [a, b], dense=True, scalars=[3])
+    out = run(card, "add", empty(size, dtype=DTYPES[dtype]), [a, b], packs=True, scalars=[3])
     assert_right(out, lambda *t: torch.add(*t, alpha=3), a, b)
 
 
 @pytest.mark.parametrize("size", [3, 2049])
 def test_dense_comparison_with_a_number(card, size):
     a = filled(size)
-    out = run(card, "lt", guarded(torch.zeros(size, dtype=torch.int8)).view(torch.uint8), [a, 2.5], dense=True)
-    assert torch.equal(out.bool(), a < 2.5)
+    out = run(card, "lt", guarded(torch.zeros(size, dtype=torch.int8)).view(torch.bool), [a, 2.5], packs=True)
+    assert torch.equal(out, a < 2.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [5, 4096, 16400])
+def test_dense_of_one_operand(card, dtype, size):
+    a = filled(size, dtype=DTYPES[dtype])
+    assert torch.equal(run(card, "copy", empty(size, dtype=DTYPES[dtype]), [a], packs=True), a)
+
+
+LINES = {
+    "bias": [(70, 16), (16,)],
+    "of a row": [(9, 5, 32), (9, 5, 1)],
+    "of a channel": [(3, 5, 16), (5, 1)],
+    "same": [(40, 64), (40, 64)],
+    "one value": [(40, 64), (1,)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i64", "u8"])
+@pytest.mark.parametrize("sizes", LINES.values(), ids=LINES)
+def test_lines_of_vectors(card, dtype, sizes):
+    a, b = (filled(*size, dtype=DTYPES[dtype], seed=seed) for seed, size in enumerate(sizes))
+    out = run(card, "add", empty(*sizes[0], dtype=DTYPES[dtype]), [a, b], packs=True, scalars=[3])
+    assert_right(out, lambda *t: torch.add(*t, alpha=3), a, b)
+
+
+def test_lines_of_vectors_that_are_parts_of_longer_ones(card):
+    whole, result = filled(7, 9, 48), empty(7, 9, 32)
+    out = run(card, "mul", result[..., 16:], [whole[..., :16], whole[..., 32:]], packs=True)
+    assert torch.equal(out, whole[..., :16] * whole[..., 32:])
+    assert (result[..., :16] == 77).all()
+
+
+@pytest.mark.parametrize("of", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [(6, 40), (243,)], ids=str)
+def test_vectors_of_other_dtypes(card, of, sizes):
+    narrow, wide = filled(*sizes, dtype=of), filled(*sizes, seed=1)
+    assert torch.equal(run(card, "copy", empty(*sizes), [narrow], packs=True), narrow.float())
+    assert torch.equal(run(card, "copy", empty(*sizes, dtype=of), [wide], packs=True), wide.to(of))
+    assert torch.equal(run(card, "mul", empty(*sizes), [wide, narrow], packs=True), wide * narrow.float())
+    assert torch.equal(
+        run(card, "mul", empty(*sizes), [wide, narrow[..., :1]], packs=True), wide * narrow[..., :1].float()
+    )
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "i64"])
+def test_vectors_chosen_by_a_mask(card, dtype):
+    a, b = (filled(3, 5, 16, dtype=DTYPES[dtype], seed=seed) for seed in (0, 1))
+    for mask in (filled(3, 5, 16, seed=2) > 0, filled(5, 1, seed=3) > 0):
+        of_card = guarded(mask.to(torch.uint8)).view(torch.bool)
+        out = run(card, "where", empty(3, 5, 16, dtype=DTYPES[dtype]), [of_card, a, b], packs=True)
+        assert torch.equal(out, torch.where(mask, a, b))
 
 
 SHAPES = {
