@@ -76,6 +76,7 @@ LAYOUTS = {
     "dense": lambda t: t,
     "transposed": lambda t: t.transpose(-1, -2),
     "every second": lambda t: t[..., ::2],
+    "parts of rows": lambda t: t[:, 16:],
     "off the alignment": lambda t: t.flatten()[1:],
     "one value": lambda t: t[:1, :1],
     "empty": lambda t: t[:0],
@@ -93,6 +94,8 @@ def test_layouts(layout, dtype):
     here = LAYOUTS[layout](x)
     for function in (
         lambda t: t * t + 1,
+        lambda t: t + t[:1],
+        lambda t: t * t[..., :1],
         lambda t: t + t.flip(0).contiguous().to(torch.float32),
         torch.Tensor.contiguous,
     ):
