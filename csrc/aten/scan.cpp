@@ -33,7 +33,7 @@ void compute(const std::string& what, ScanParams p, const Tensor& in, int64_t di
   p.n = in.dim() ? in.size(dim) : 1;
   p.inner = in.dim() ? c10::multiply_integers(in.sizes().slice(dim + 1)) : 1;
   p.rows = in.numel() / p.n;
-  p.team = std::min(team_of(p.n, static_cast<int>(in.element_size())), kMostScanTeam);
+  p.team = std::min(team_of(p.n, static_cast<int>(in.element_size()), kScanValues), kMostScanTeam);
   auto grid = team_grid(p.rows, p.team, in.device());
   grid.shared_bytes = kScanSharedBytes;
   const char* const dtype = in.scalar_type() == at::kLong ? "i64" : kernel_dtype(in.scalar_type());

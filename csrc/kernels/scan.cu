@@ -68,19 +68,19 @@ __device__ __forceinline__ void scan(const ScanParams& p) {
   const int64_t base = row / p.inner * p.inner * p.n + row % p.inner;
   const T* const in = static_cast<const T*>(p.in) + base;
   State before{};  // of the pieces so far
-  for (int64_t piece = 0; piece < p.n; piece += team.values()) {
-    const int64_t first = piece + team.lane * kRowValues;
-    const int count = static_cast<int>(max(int64_t(0), min(int64_t(kRowValues), n - first)));
-    State mine[kRowValues], last{};
+  for (int64_t piece = 0; piece < p.n; piece += team.size * kScanValues) {
+    const int64_t first = piece + team.lane * kScanValues;
+    const int count = static_cast<int>(max(int64_t(0), min(int64_t(kScanValues), n - first)));
+    State mine[kScanValues], last{};
 #pragma unroll
-    for (int i = 0; i < kRowValues; ++i) {
+    for (int i = 0; i < kScanValues; ++i) {
       if (i < count) {
         const State own = Op::of(value_of(in[(first + i) * p.inner]), first + i);
         last = i == 0 ? own : Op::joined(p, last, own);
         mine[i] = last;
       }
     }
-    // Only threads at the row's end have less than kRowValues or nothing: none of a later lane needs theirs
+    // Only threads at the row's end have less than kScanValues or nothing: none of a later lane needs theirs
     __syncthreads();
     states[thread] = last;
     for (int lanes = 1; lanes < team.size; lanes *= 2) {
@@ -95,7 +95,7 @@ __device__ __forceinline__ void scan(const ScanParams& p) {
     State past = before;
     if (team.lane > 0) past = piece > 0 ? Op::joined(p, before, states[thread - 1]) : states[thread - 1];
 #pragma unroll
-    for (int i = 0; i < kRowValues; ++i) {
+    for (int i = 0; i < kScanValues; ++i) {
       if (i < count) Op::store(p, base + (first + i) * p.inner, follows ? Op::joined(p, past, mine[i]) : mine[i]);
     }
     const State all = states[thread - team.lane + team.size - 1];

@@ -4,7 +4,8 @@
 
 namespace blackwell_compat {
 
-constexpr int kMostScanTeam = kMostTeam / 2, kScanSharedBytes = kMostScanTeam * 16;
+constexpr int kScanValues = 8;  // that a thread has of a row at a time
+constexpr int kMostScanTeam = 512, kScanSharedBytes = kMostScanTeam * 16;
 
 // Dense tensors of (outer, n, inner) values, a row for each of outer and inner. `indices` are written for extremes alone.
 struct ScanParams {

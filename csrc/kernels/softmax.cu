@@ -89,6 +89,26 @@ __device__ __forceinline__ void store_row(const SoftmaxParams& p, const Team& te
   }
 }
 
+// Of a row that the team's threads have
+template <typename A>
+__device__ __forceinline__ void softmax_of(const Team& team, bool log, A (&values)[kRowValues]) {
+  A largest = values[0], sum = 0;
+#pragma unroll
+  for (int i = 1; i < kRowValues; ++i) largest = Greater()(values[i], largest);
+  largest = team.reduce(largest, Greater());
+#pragma unroll
+  for (int i = 0; i < kRowValues; ++i) {
+    values[i] -= largest;
+    const A power = exp(values[i]);
+    sum += power;
+    if (!log) values[i] = power;
+  }
+  sum = team.reduce(sum, Add());
+  const A of_sum = log ? ::log(sum) : 1 / sum;
+#pragma unroll
+  for (int i = 0; i < kRowValues; ++i) values[i] = log ? values[i] - of_sum : values[i] * of_sum;
+}
+
 template <typename T>
 __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
   using A = Value<T>;
@@ -97,6 +117,12 @@ __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
   const int length = static_cast<int>(p.n), n = row < p.outer ? length : 0;
   const T* const in = static_cast<const T*>(p.in) + row * p.n;
   A values[kRowValues];
+  if (length <= team.values()) {
+    team.load(in, 0, n, lowest<A>(), values);
+    softmax_of(team, p.log, values);
+    if (n) store_row<T>(p, team, row, 0, values);
+    return;
+  }
   OnlineSum<A> sum;
   for (int first = 0; first < length; first += team.values()) {
     team.load(in, first, n, lowest<A>(), values);
@@ -105,7 +131,7 @@ __device__ __forceinline__ void softmax_rows(const SoftmaxParams& p) {
   sum.finish(team);
   const Softmax<A> result(sum.largest, sum.sum, p.log);
   for (int first = 0; first < n; first += team.values()) {
-    if (length > team.values()) team.load(in, first, n, lowest<A>(), values);
+    team.load(in, first, n, lowest<A>(), values);
 #pragma unroll
     for (int i = 0; i < kRowValues; ++i) values[i] = result(values[i]);
     store_row<T>(p, team, row, first, values);
@@ -188,18 +214,19 @@ __device__ __forceinline__ void softmax_grad_columns(const SoftmaxParams& p) {
 
 using namespace blackwell_compat;
 
-BC_ENTRY(compat_softmax_rows_f32, 1024, SoftmaxParams, softmax_rows<float>)
+// More threads than teams have: the fewer registers, the more blocks are on a multiprocessor, each at another part of its row
+BC_ENTRY(compat_softmax_rows_f32, 768, SoftmaxParams, softmax_rows<float>)
 BC_ENTRY(compat_softmax_rows_f16, 1024, SoftmaxParams, softmax_rows<f16>)
 BC_ENTRY(compat_softmax_rows_bf16, 1024, SoftmaxParams, softmax_rows<bf16>)
-BC_ENTRY(compat_softmax_rows_f64, 512, SoftmaxParams, softmax_rows<double>)
+BC_ENTRY(compat_softmax_rows_f64, 256, SoftmaxParams, softmax_rows<double>)
 BC_ENTRY(compat_softmax_columns_f32, 256, SoftmaxParams, softmax_columns<float>)
 BC_ENTRY(compat_softmax_columns_f16, 256, SoftmaxParams, softmax_columns<f16>)
 BC_ENTRY(compat_softmax_columns_bf16, 256, SoftmaxParams, softmax_columns<bf16>)
 BC_ENTRY(compat_softmax_columns_f64, 256, SoftmaxParams, softmax_columns<double>)
-BC_ENTRY(compat_softmax_grad_rows_f32, 1024, SoftmaxParams, softmax_grad_rows<float>)
-BC_ENTRY(compat_softmax_grad_rows_f16, 1024, SoftmaxParams, softmax_grad_rows<f16>)
-BC_ENTRY(compat_softmax_grad_rows_bf16, 1024, SoftmaxParams, softmax_grad_rows<bf16>)
-BC_ENTRY(compat_softmax_grad_rows_f64, 512, SoftmaxParams, softmax_grad_rows<double>)
+BC_ENTRY(compat_softmax_grad_rows_f32, 512, SoftmaxParams, softmax_grad_rows<float>)
+BC_ENTRY(compat_softmax_grad_rows_f16, 768, SoftmaxParams, softmax_grad_rows<f16>)
+BC_ENTRY(compat_softmax_grad_rows_bf16, 768, SoftmaxParams, softmax_grad_rows<bf16>)
+BC_ENTRY(compat_softmax_grad_rows_f64, 256, SoftmaxParams, softmax_grad_rows<double>)
 BC_ENTRY(compat_softmax_grad_columns_f32, 256, SoftmaxParams, softmax_grad_columns<float>)
 BC_ENTRY(compat_softmax_grad_columns_f16, 256, SoftmaxParams, softmax_grad_columns<f16>)
 BC_ENTRY(compat_softmax_grad_columns_bf16, 256, SoftmaxParams, softmax_grad_columns<bf16>)

@@ -3,16 +3,16 @@
 
 namespace blackwell_compat {
 
-constexpr int kRowValues = 8;  // that a thread has of a row at a time
-constexpr int kMostTeam = 1024, kTeamSharedBytes = kMostTeam / 32 * 8;
+constexpr int kRowValues = 16;  // that a thread has of a row at a time
+constexpr int kMostTeam = 512, kTeamSharedBytes = kMostTeam / 32 * 8;
 
 // Half as many for double, whose values take twice the registers
 constexpr int most_team(int element) { return element == 8 ? kMostTeam / 2 : kMostTeam; }
 
-// Threads that have a row of n values in their registers, if there can be so many
-constexpr int team_of(long long n, int element) {
+// Threads that have a row of n values in their registers, `values` each, if there can be so many
+constexpr int team_of(long long n, int element, int values = kRowValues) {
   int size = 1;
-  while (size < most_team(element) && size * kRowValues < n) size *= 2;
+  while (size < most_team(element) && size * values < n) size *= 2;
   return size;
 }
 

@@ -2,13 +2,13 @@
 
 from products import ceil_div
 
-ROW_VALUES, MOST_TEAM, TEAM_BYTES, TEAM_THREADS = 8, 1024, 256, 256
+ROW_VALUES, MOST_TEAM, TEAM_BYTES, TEAM_THREADS = 16, 512, 128, 256
 COLUMN_THREADS, LEAST_COLUMNS, COLUMN_BYTES = 256, 32, 2048
 
 
-def team_of(n: int, element: int) -> int:
+def team_of(n: int, element: int, values: int = ROW_VALUES) -> int:
     size, most = 1, MOST_TEAM // 2 if element == 8 else MOST_TEAM
-    while size < most and size * ROW_VALUES < n:
+    while size < most and size * values < n:
         size *= 2
     return size
 
