@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -16,6 +17,7 @@ import torch
 
 from blackwell_compat import _C
 
+log = logging.getLogger("blackwell_compat")
 _undo: list[Callable[[], None]] = []
 _JIT = "triton.runtime.jit"
 
@@ -68,16 +70,23 @@ def _watch_triton() -> None:
     _undo.append(lambda: sys.meta_path.remove(finder))
 
 
-def _refuse_inductor(lacking: list[int]) -> None:
+def _keep_from_inductor(lacking: list[int]) -> None:
+    """What it would compile for these cards runs as it is: transformers' generate compiles without being asked."""
+    warned = False
+
     def without_cards(original: Callable[..., Any]) -> Callable[..., Any]:
         def compile_graph(self: Any, model: Any, inputs: Any) -> Any:
+            nonlocal warned
             nodes = [node.meta.get("example_value") for node in model.graph.nodes]
             for value in (*inputs, *nodes):
                 if isinstance(value, torch.Tensor) and value.is_cuda and (value.device.index or 0) in lacking:
-                    raise RuntimeError(
-                        f"torch.compile: inductor writes kernels for {value.device}, whose ops this fallback runs "
-                        'on the CPU; compile with backend="eager" or "aot_eager" there, or without torch.compile'
-                    )
+                    if not warned:
+                        log.warning(
+                            'torch.compile: inductor writes kernels for %s; there graphs run as with backend="eager"',
+                            value.device,
+                        )
+                    warned = True
+                    return model.forward
             return original(self, model, inputs)
 
         return compile_graph
@@ -101,7 +110,7 @@ def watch(lacking: list[int]) -> None:
     _choose_composite_attention()
     _replace(torch.cuda.CUDAGraph, "replay", _writing)
     _watch_triton()
-    _refuse_inductor(lacking)
+    _keep_from_inductor(lacking)
 
 
 def leave() -> None:

@@ -99,15 +99,21 @@ def test_kernels_of_triton_write(when, tmp_path, monkeypatch, fallback):
         fallback.enable()
 
 
-def test_inductor_is_refused_and_other_backends_work():
+def test_what_inductor_would_compile_runs_as_it_is(caplog, fallback):
     def function(x):
         return (x * 2).relu().sum(0)
 
+    fallback.disable()
+    fallback.enable()  # warns anew
+    fakecard.reset()  # it has looked whether PyTorch's kernels run
+
     x = values(4, 3)
-    for backend in ("eager", "aot_eager"):
-        same(torch.compile(function, backend=backend)(x.to(CARD)), function(x))
-    with pytest.raises(Exception, match=r'torch.compile: inductor writes kernels for cuda:0.*backend="eager"'):
-        torch.compile(function)(x.to(CARD))
+    for options in ({"backend": "eager"}, {"backend": "aot_eager"}, {}, {"mode": "reduce-overhead", "fullgraph": True}):
+        torch.compiler.reset()
+        same(torch.compile(function, **options)(x.to(CARD)), function(x))
+    assert [record.message for record in caplog.records if record.name == "blackwell_compat"] == [
+        'torch.compile: inductor writes kernels for cuda:0; there graphs run as with backend="eager"'
+    ]
     assert_no_launch()
 
 
