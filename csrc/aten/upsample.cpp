@@ -1,4 +1,4 @@
-// PyTorch's upsampling of signals and images, nearest and linear, and its gradients.
+// PyTorch's upsampling of signals and images, nearest and linear with their gradients, and bicubic.
 #include "kernels/upsample.cuh"
 
 #include <ATen/ATen.h>
@@ -47,7 +47,7 @@ std::vector<int64_t> sizes_of(const Tensor& in, const IValue& output_size, const
 
 // From `in` to the dense `out`, both (N, C, height, width); `factors` are those of the axes.
 void launch(const char* kernel, const Tensor& in, const Tensor& out, Between between, const IValue& down, const IValue& across,
-            bool backward) {
+            bool in_pieces, bool backward) {
   UpsampleParams p{};
   p.in = in.const_data_ptr(), p.out = out.mutable_data_ptr();
   p.in_batch = in.stride(0), p.in_channel = in.stride(1);
@@ -61,14 +61,14 @@ void launch(const char* kernel, const Tensor& in, const Tensor& out, Between bet
                           is_linear(between) && out.scalar_type() == at::kDouble);
   }
   const int64_t piece = kAlignment / static_cast<int64_t>(out.element_size()), line = p.channels_last ? out.size(1) : out.size(3);
-  const bool whole = !backward && line % piece == 0 && reinterpret_cast<uintptr_t>(p.out) % kAlignment == 0;
+  const bool whole = in_pieces && line % piece == 0 && reinterpret_cast<uintptr_t>(p.out) % kAlignment == 0;
   p.piece = static_cast<int>(whole ? piece : 1);
   runtime::launch(std::string(kernel) + kernel_dtype(out.scalar_type()), out.device(),
                   {ceil_div(p.results / p.piece, kUpsampleThreads), kUpsampleThreads, 0}, &p);
 }
 
 // (self, output_size, [align_corners], scales of `axes`), backward (grad_output, output_size, input_size, ...)
-template <Between between, int64_t axes, bool backward>
+template <Between between, int64_t axes, bool backward, bool cubic = false>
 bool upsample(Stack* stack) {
   constexpr bool kLinear = between == Between::kLinear;
   constexpr size_t kOptions = backward ? 3 : 2, kCount = kOptions + kLinear + axes;
@@ -83,7 +83,8 @@ bool upsample(Stack* stack) {
   const c10::DeviceGuard guard(in.device());
   const auto format = axes == 2 ? in.suggest_memory_format() : at::MemoryFormat::Contiguous;
   const Tensor out = at::empty(sizes, in.options(), format);
-  launch(backward ? "compat_upsample_grad_" : "compat_upsample_", as_image(in), as_image(out), kind, down, across, backward);
+  constexpr const char* kKernel = backward ? "compat_upsample_grad_" : cubic ? "compat_upsample_cubic_" : "compat_upsample_";
+  launch(kKernel, as_image(in), as_image(out), kind, down, across, !backward && !cubic, backward);
   give(stack, kCount, {out});
   return true;
 }
@@ -102,6 +103,7 @@ const Kernels<Between::kExact, 1> exact1d{"aten::_upsample_nearest_exact1d"};
 const Kernels<Between::kExact, 2> exact2d{"aten::_upsample_nearest_exact2d"};
 const Kernels<Between::kLinear, 1> linear1d{"aten::upsample_linear1d"};
 const Kernels<Between::kLinear, 2> bilinear2d{"aten::upsample_bilinear2d"};
+const OwnKernel bicubic2d{"aten::upsample_bicubic2d", upsample<Between::kLinear, 2, false, true>};
 
 }  // namespace
 }  // namespace blackwell_compat

@@ -79,6 +79,46 @@ __device__ __forceinline__ void upsample(const UpsampleParams& p) {
   });
 }
 
+// What a position of the result reads along one axis, bicubic: four values, from the one before `first` on
+template <typename A>
+struct CubicReads {
+  int first;
+  A weight[4];
+
+  __device__ CubicReads(Between between, double exact_scale, int position) {
+    constexpr A kBend = A(-0.75);
+    const A scale = static_cast<A>(exact_scale);
+    const A at = between == Between::kCorners ? scale * position : scale * (position + A(0.5)) - A(0.5);
+    first = static_cast<int>(floor_of(at));
+    const A right = min(max(at - first, A(0)), A(1)), left = 1 - right;
+    const auto near = [&](A x) { return ((kBend + 2) * x - (kBend + 3)) * x * x + 1; };
+    const auto far = [&](A x) { return ((kBend * x - 5 * kBend) * x + 8 * kBend) * x - 4 * kBend; };
+    weight[0] = far(right + 1), weight[1] = near(right), weight[2] = near(left), weight[3] = far(left + 1);
+  }
+};
+
+template <typename T>
+__device__ __forceinline__ void upsample_cubic(const UpsampleParams& p) {
+  using A = typename Accumulator<T>::type;
+  each_result<T, 1>(p, [&](int64_t batch, int channel, int row, int column) {
+    const CubicReads<A> rows(p.between, p.scale[0], row), columns(p.between, p.scale[1], column);
+    const T* const image = static_cast<const T*>(p.in) + batch * p.in_batch + channel * p.in_channel;
+    A sum = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int y = min(max(rows.first - 1 + i, 0), p.in_size[0] - 1);
+      A part = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int x = min(max(columns.first - 1 + j, 0), p.in_size[1] - 1);
+        part += columns.weight[j] * A(to_float(image[y * p.in_axis[0] + x * p.in_axis[1]]));
+      }
+      sum += rows.weight[i] * part;
+    }
+    return sum;
+  });
+}
+
 // The first position of a result that may read `place` of the image
 template <typename A>
 __device__ __forceinline__ int first_reader(const UpsampleParams& p, int axis, int place) {
@@ -119,6 +159,10 @@ BC_ENTRY(compat_upsample_f32, 256, UpsampleParams, upsample<float>)
 BC_ENTRY(compat_upsample_f16, 256, UpsampleParams, upsample<f16>)
 BC_ENTRY(compat_upsample_bf16, 256, UpsampleParams, upsample<bf16>)
 BC_ENTRY(compat_upsample_f64, 256, UpsampleParams, upsample<double>)
+BC_ENTRY(compat_upsample_cubic_f32, 256, UpsampleParams, upsample_cubic<float>)
+BC_ENTRY(compat_upsample_cubic_f16, 256, UpsampleParams, upsample_cubic<f16>)
+BC_ENTRY(compat_upsample_cubic_bf16, 256, UpsampleParams, upsample_cubic<bf16>)
+BC_ENTRY(compat_upsample_cubic_f64, 256, UpsampleParams, upsample_cubic<double>)
 BC_ENTRY(compat_upsample_grad_f32, 256, UpsampleParams, upsample_grad<float>)
 BC_ENTRY(compat_upsample_grad_f16, 256, UpsampleParams, upsample_grad<f16>)
 BC_ENTRY(compat_upsample_grad_bf16, 256, UpsampleParams, upsample_grad<bf16>)

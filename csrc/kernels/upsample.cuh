@@ -3,7 +3,7 @@
 
 namespace blackwell_compat {
 
-// Of PyTorch's: nearest, nearest-exact, linear (bilinear), that with align_corners
+// Of PyTorch's: nearest, nearest-exact, linear (bilinear, bicubic), that with align_corners
 enum class Between : int { kNearest, kExact, kLinear, kCorners };
 
 // Strides count elements: of `in`, which is the image, for gradients the one of the result; `out` is dense in either layout.
@@ -14,7 +14,7 @@ struct UpsampleParams {
   long long results;
   int channels, in_size[2], out_size[2];
   int channels_last;  // of `out`
-  int piece;          // neighbours that a thread makes: 16 bytes of them, or one, as for every gradient
+  int piece;          // neighbours that a thread makes: 16 bytes of them, or one, as for every gradient and bicubic
   Between between;
   double scale[2];  // steps of the image from one position of the result to the next
 };

@@ -65,10 +65,28 @@ def test_strides_and_numbers_that_are_none():
         torch.testing.assert_close(got.cpu(), F.interpolate(x, (9, 8), mode=mode), rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", opinfo_kernels.FLOATS, ids=str)
+@pytest.mark.parametrize(
+    "options", [{"size": (9, 4)}, {"scale_factor": (1.7, 0.6)}, {"size": (4, 16), "align_corners": True}]
+)
+def test_bicubic(options, dtype):
+    for x in (reference.values(2, 3, 7, 5, dtype=dtype), reference.values(2, 7, 5, 3, dtype=dtype).permute(0, 3, 1, 2)):
+        (there,) = on_card(x)
+        reset()
+        bc.reset_fallbacks()
+        got = F.interpolate(there, mode="bicubic", **options)
+        only_ours()
+        assert not {line.op for line in bc.fallbacks().lines} & {"aten::upsample_bicubic2d"}
+        want = F.interpolate(x, mode="bicubic", **options)
+        limit = {torch.float32: 1e-5, torch.float64: 1e-10}.get(dtype, 4e-2)
+        torch.testing.assert_close(got.cpu(), want, rtol=limit, atol=limit)
+        assert got.stride() == want.stride()
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: F.interpolate(x, (2, 3), mode="bicubic"),
+        lambda x: F.interpolate(x, (2, 3), mode="bicubic", antialias=True),
         lambda x: F.interpolate(x[:0], (2, 3)),
         lambda x: F.interpolate((x * 9).to(torch.uint8), (2, 3)),
         lambda x: F.interpolate(x[None], (2, 3, 4)),

@@ -65,6 +65,20 @@ def test_values(dtype, mode, image, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize(("image", "size"), SIZES)
+def test_bicubic(dtype, corners, image, size):
+    x = guarded(reference.values(2, 8, *image, dtype=DTYPES[dtype]))
+    exact, magnitude = (
+        torch.nn.functional.interpolate(t, size, mode="bicubic", align_corners=corners)
+        for t in (x.double(), x.double().abs())
+    )
+    for last in (False, True):
+        got = run("upsample_cubic", dtype, x, size, "corners" if corners else "bilinear", last, False)
+        reference.assert_rounded(got, exact, 16 * (magnitude.abs() + x.double().abs().max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("image", "size"), SIZES)
 def test_gradients(dtype, mode, image, size):
