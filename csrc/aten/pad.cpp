@@ -115,12 +115,21 @@ bool constant_pad(const c10::OperatorHandle& op, Stack* stack) {
   const auto padding = arguments[1].toIntVector();
   const at::Scalar value = arguments[2].toScalar();
   if (self.layout() != c10::kStrided || padding.size() % 2 != 0 || static_cast<int64_t>(padding.size()) > 2 * self.dim() ||
-      std::all_of(padding.begin(), padding.end(), [](int64_t width) { return width <= 0; }) ||
       (value.isComplex() && !self.is_complex())) {
     return false;
   }
   const c10::DimVector sizes = padded_sizes(self, padding);
   if (std::any_of(sizes.begin(), sizes.end(), [](int64_t size) { return size < 0; })) return false;
+  if (std::all_of(padding.begin(), padding.end(), [](int64_t width) { return width <= 0; })) {
+    Tensor rest = self;
+    for (size_t i = 0; i < padding.size(); i += 2) {
+      const int64_t d = self.dim() - 1 - static_cast<int64_t>(i / 2);
+      if (padding[i] < -self.size(d) || padding[i + 1] < -self.size(d)) return false;
+      rest = rest.narrow(d, -padding[i], sizes[static_cast<size_t>(d)]);
+    }
+    give(op, stack, {rest.clone()});
+    return true;
+  }
   const Tensor out = at::empty(sizes, self.options().memory_format(self.suggest_memory_format()));
   if (!pad(self, out, padding, Fill::kConstant, value)) return false;
   give(op, stack, {out});

@@ -297,8 +297,8 @@ const bool added = [] {
   add_pointwise("complex", Form::kMade, &to_complex<kComplex>);
   add_pointwise("polar", Form::kMade, &to_complex<kPolar>);
 
-  for (const char* op :
-       {"relu", "leaky_relu", "elu", "silu", "mish", "softplus", "threshold", "hardtanh", "hardswish", "hardsigmoid"}) {
+  for (const char* op : {"relu", "leaky_relu", "elu", "silu", "mish", "softplus", "threshold", "hardtanh", "hardswish",
+                         "hardsigmoid", "hardshrink", "softshrink"}) {
     add_pointwise(op, Form::kSame, op);
   }
   for (const char* op :
@@ -306,6 +306,9 @@ const bool added = [] {
         "softplus_backward", "hardtanh_backward", "hardswish_backward", "hardsigmoid_backward"}) {
     add_pointwise(op, Form::kPromoted, op);
   }
+  add_pointwise("hardshrink_backward", Form::kPromoted, "shrink_backward");
+  add_pointwise("softshrink_backward", Form::kPromoted, "shrink_backward");
+  add_pointwise("_prelu_kernel", Form::kPromoted, "prelu");
   add_pointwise("gelu", Form::kSame, &gelu<kGelu, kGeluTanh>);
   add_pointwise("gelu_backward", Form::kPromoted, &gelu<kGeluBackward, kGeluTanhBackward>);
   add_pointwise("elu_backward", Form::kPromoted, &elu_backward);

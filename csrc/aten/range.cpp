@@ -44,6 +44,8 @@ bool holds(at::ScalarType dtype, double whole) {
 
 bool is_real(const at::Scalar& value) { return !value.isComplex() && std::isfinite(value.toDouble()); }
 
+bool is_whole(const at::Scalar& value) { return value.isIntegral(true) || std::trunc(value.toDouble()) == value.toDouble(); }
+
 bool arange(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 4);
   const at::Scalar start = arguments[0].toScalar(), end = arguments[1].toScalar(), step = arguments[2].toScalar();
@@ -54,7 +56,7 @@ bool arange(const c10::OperatorHandle& op, Stack* stack) {
   p.kind = *kind;
   const bool whole = at::isIntegralType(out.scalar_type(), false);
   if (whole) {
-    if (!start.isIntegral(true) || !end.isIntegral(true) || !step.isIntegral(true)) return false;
+    if (!is_whole(start) || !is_whole(end) || !is_whole(step)) return false;
     p.whole_start = start.toLong(), p.whole_step = step.toLong();
     if (!holds(out.scalar_type(), start.toDouble())) return false;
   }

@@ -310,6 +310,19 @@ bool equal(Stack* stack) {
   return true;
 }
 
+// (self, dim, keepdim, dtype)
+bool sum_of_numbers(Stack* stack) {
+  const auto given = torch::jit::last(*stack, 4);
+  const Tensor self = given[0].toTensor();
+  if (!kernel_dtype(self.scalar_type())) return false;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Tensor numbers = at::nan_to_num(self, 0, kInfinity, -kInfinity);
+  const auto dims = given[1].isNone() ? c10::DimVector() : given[1].toDimVector();
+  give(stack, 4, {at::sum(numbers, dims, given[2].toBool(), given[3].toOptional<at::ScalarType>())});
+  return true;
+}
+
+const OwnKernel nansum("aten::nansum", &sum_of_numbers);
 const OwnKernel sum_dims("aten::sum.dim_IntList", &sum<DimArgument::kSome>),
     sum_out("aten::sum.IntList_out", &sum<DimArgument::kSome>), mean_dims("aten::mean.dim", &mean<DimArgument::kSome>),
     mean_out("aten::mean.out", &mean<DimArgument::kSome>), prod_all("aten::prod", &product<DimArgument::kNone>),

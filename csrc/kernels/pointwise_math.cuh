@@ -139,6 +139,12 @@ __device__ __forceinline__ A gelu_tanh_gradient(A grad, A x) {
   return grad * (A(0.5) * (A(1) + t) + A(0.5) * x * (A(1) - t * t) * slope);
 }
 template <typename A>
+__device__ __forceinline__ A gate_gradient(A grad, A x, A gate) {
+  const A sigmoid = A(1) / (A(1) + exp(-gate));
+  return grad * x * sigmoid * (A(1) - sigmoid);
+}
+
+template <typename A>
 __device__ __forceinline__ A silu_gradient(A grad, A x) {
   const A sigmoid = A(1) / (A(1) + exp(-x));
   return grad * sigmoid * (A(1) + x * (A(1) - sigmoid));
