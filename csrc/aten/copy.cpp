@@ -4,6 +4,8 @@
 #include <ATen/ops/empty_strided.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <cmath>
+
 #include "aten/pointwise.h"
 #include "common/own_kernels.h"
 
@@ -84,6 +86,8 @@ bool in_place(Stack* stack, const F& computed) {
 
 using Arguments = at::ArrayRef<c10::IValue>;
 
+constexpr double kExact = 1LL << 52;  // below it whole numbers are what a double says
+
 bool copy_in_place(Stack* stack) {
   return in_place<3>(stack, [](const Tensor& self, Arguments given) { return copy_to(self, given[1].toTensor()); });
 }
@@ -110,7 +114,11 @@ bool masked_fill(Stack* stack) {
     if (mask.scalar_type() != at::kBool || self.layout() != c10::kStrided) return false;
     Tensor value = given[2].isTensor() ? given[2].toTensor() : c10::scalar_to_tensor(given[2].toScalar());
     if (value.dim() > 0 || value.is_complex() > self.is_complex()) return false;
-    if (value.is_floating_point() && c10::isIntegralType(self.scalar_type(), true)) return false;
+    if (value.is_floating_point() && c10::isIntegralType(self.scalar_type(), true)) {
+      const double number = given[2].isScalar() ? given[2].toScalar().toDouble() : 0.5;
+      if (std::trunc(number) != number || std::abs(number) >= kExact) return false;
+      value = c10::scalar_to_tensor(static_cast<int64_t>(number));
+    }
     auto iter = at::TensorIteratorConfig()
                     .set_check_mem_overlap(false)
                     .check_all_same_dtype(false)

@@ -147,11 +147,19 @@ def test_counts_and_places():
             lambda t: torch.searchsorted(t.sort()[0], t, side="right"),
             lambda t: torch.searchsorted(t, t, sorter=t.argsort(stable=True)),
             lambda t: torch.arange(0, 8, 2.0, dtype=torch.int64, device=t.device),
+            lambda t: t.masked_fill(t > 2, 4.0),
             lambda t: F.pad(t, (-2, -1)),
             lambda t: F.pad(t, (0, 0)),
         )
     ]
-    names = ("bincount", "bucketize.Tensor", "searchsorted.Tensor", "arange.start_out", "constant_pad_nd")
+    names = (
+        "bincount",
+        "bucketize.Tensor",
+        "searchsorted.Tensor",
+        "arange.start_out",
+        "constant_pad_nd",
+        "masked_fill_.Scalar",
+    )
     nothing_fell_back({f"aten::{name}" for name in names})
     for got, want in pairs:
         assert got.dtype == want.dtype
@@ -179,6 +187,19 @@ def test_runs_of_equal_values():
     nothing_fell_back()
     for ours, peer in zip(got, torch.unique_consecutive(x, return_inverse=True, return_counts=True), strict=True):
         assert torch.equal(ours.cpu(), peer)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dim": -1}, {"dim": (0, 2), "keepdim": True, "dtype": torch.float64}], ids=str
+)
+def test_sums_of_what_is_a_number(options):
+    x = reference.values(2, 3, 5)
+    x[0, 1, 2], x[1, 0, 0] = float("nan"), float("inf")
+    (there,) = on_card(x)
+    bc.reset_fallbacks()
+    got = torch.nansum(there, **options)
+    nothing_fell_back()
+    torch.testing.assert_close(got.cpu(), torch.nansum(x, **options))
 
 
 def test_prelu_keeps_its_gradient():

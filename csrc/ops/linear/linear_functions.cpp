@@ -1,4 +1,6 @@
 // PyTorch's matrix products by this package's kernels: mm, addmm, bmm, baddbmm.
+#include <ATen/ATen.h>
+
 #include "common/gemm_cuda.h"
 #include "common/own_kernels.h"
 
@@ -15,9 +17,8 @@ bool fits(const Tensor& a, const Tensor& b, int64_t dims) {
          b.layout() == c10::kStrided;
 }
 
-bool adds(const Tensor& addend, at::IntArrayRef sizes, const Tensor& like, const c10::IValue& beta, const c10::IValue& alpha) {
-  return addend.scalar_type() == like.scalar_type() && at::is_expandable_to(addend.sizes(), sizes) && beta.toScalar().equal(1) &&
-         alpha.toScalar().equal(1);
+bool adds(const Tensor& addend, at::IntArrayRef sizes, const Tensor& like) {
+  return addend.scalar_type() == like.scalar_type() && at::is_expandable_to(addend.sizes(), sizes);
 }
 
 c10::DimVector sizes_of(const Tensor& a, const Tensor& b) {
@@ -46,9 +47,14 @@ template <int64_t dims>
 bool product_and_sum(Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 5);
   const Tensor addend = arguments[0].toTensor(), a = arguments[1].toTensor(), b = arguments[2].toTensor();
-  if (!fits(a, b, dims) || !adds(addend, sizes_of(a, b), a, arguments[3], arguments[4])) return false;
+  const at::Scalar beta = arguments[3].toScalar(), alpha = arguments[4].toScalar();
+  if (!fits(a, b, dims) || !adds(addend, sizes_of(a, b), a) || beta.isComplex() || alpha.isComplex()) return false;
+  const bool plain = beta.equal(1) && alpha.equal(1);
+  const Tensor result = multiply(a, b, plain ? addend : Tensor());
+  if (!alpha.equal(1)) result.mul_(alpha);
+  if (!plain && !beta.equal(0)) result.add_(addend, beta);
   torch::jit::drop(*stack, 5);
-  stack->emplace_back(multiply(a, b, addend));
+  stack->emplace_back(result);
   return true;
 }
 
