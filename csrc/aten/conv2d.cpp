@@ -156,7 +156,8 @@ class Convolution {
     const std::string name =
         std::string("compat_conv2d_") + (coarse ? "tf32" : kernel_dtype(dtype_)) + "_" + std::to_string(size);
     runtime::launch(name, out_.device(),
-                    {tiles(size) * splits, conv2d_threads(size, static_cast<int>(element_)),
+                    {tiles(size) * splits,
+                     conv_threads(size, size, static_cast<int>(element_), uses_tensor_cores(dtype_, coarse, card_.capability)),
                      conv2d_shared_bytes(size, 10 * card_.capability)},
                     &p_);
     if (splits > 1) each_result("compat_conv2d_reduce_");

@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <algorithm>
 #include <array>
 #include <numeric>
 #include <tuple>
@@ -21,7 +22,6 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kAlignment = 16;           // bytes that kernels read at a time
-constexpr int kWindowBytes = 48 << 10;       // of shared memory; so that two blocks fit on a multiprocessor
 constexpr int64_t kFewChannels = 8;          // of a group, that the direct kernels are for
 constexpr int64_t kLeastTermsOfSplit = 256;  // that make a split worth its sum
 constexpr int64_t kMostSplits = 32;
@@ -30,9 +30,12 @@ constexpr int kThreads = 256;  // of the kernels that have a thread for each val
 at::ScalarType sum_type(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 int sum_bytes(at::ScalarType dtype) { return static_cast<int>(c10::elementSize(sum_type(dtype))); }
 
+bool takes_tf32(at::ScalarType dtype, int capability) {
+  return dtype == at::kFloat && capability >= 80 && at::globalContext().allowTF32CuDNN();
+}
+
 std::string product_dtype(at::ScalarType dtype, int capability) {
-  const bool coarse = dtype == at::kFloat && capability >= 80 && at::globalContext().allowTF32CuDNN();
-  return coarse ? "tf32" : kernel_dtype(dtype);
+  return takes_tf32(dtype, capability) ? "tf32" : kernel_dtype(dtype);
 }
 
 // Into how many parts a sum of `terms` goes so that `blocks` for each fill the card.
@@ -118,13 +121,43 @@ class Convolution {
                     &p_);
   }
 
+  // Positions by outputs, and what a result of theirs costs: narrow tiles use less often what they read.
+  struct Tile {
+    int64_t rows, columns;
+    double cost;
+    std::string name() const {
+      return rows == columns ? std::to_string(rows) : std::to_string(rows) + "x" + std::to_string(columns);
+    }
+  };
+
+  bool tensor_cores() const { return uses_tensor_cores(dtype_, takes_tf32(dtype_, card_.capability), card_.capability); }
+
+  int64_t blocks(const Tile& tile, int64_t positions) const {
+    return ceil_div(positions, tile.rows) * ceil_div(p_.out_channels, tile.columns) * p_.batch * p_.groups * p_.phases;
+  }
+
+  int64_t splits(const Tile& tile, int64_t positions, int64_t units) const {
+    return splits_to_fill(blocks(tile, positions), taps() * p_.in_channels, units, card_);
+  }
+
+  // That with the cheapest waves of blocks over the card.
+  Tile tile_for(int64_t positions) const {
+    const bool tensor = tensor_cores();
+    const std::array<Tile, 4> tiles{
+        {{64, 64, tensor ? 1.5 : 1.2}, {128, 128, 1}, {128, 64, tensor ? 1.15 : 1}, {256, 32, tensor ? 1.2 : 1}}};
+    if (dtype_ == at::kDouble) return tiles[0];
+    const int64_t chunks = ceil_div(p_.in_channels, kGemmDepthBytes / out_.element_size());
+    const auto cost = [&](const Tile& tile) {
+      const int64_t parts = splits(tile, positions, chunks * taps());
+      const int64_t waves = ceil_div(blocks(tile, positions) * parts, card_.multiprocessors);
+      return tile.cost * static_cast<double>(waves * tile.rows * tile.columns) / static_cast<double>(parts);
+    };
+    return *std::min_element(tiles.begin(), tiles.end(), [&](const Tile& a, const Tile& b) { return cost(a) < cost(b); });
+  }
+
   void compute_tiles(int64_t positions) {
-    const int64_t parts = int64_t{p_.batch} * p_.groups * p_.phases;
-    const auto tiles = [&](int64_t size) { return ceil_div(positions, size) * ceil_div(p_.out_channels, size) * parts; };
-    const bool more_than_half_full = (p_.out_channels - 1) % 128 >= 64;  // the last of large tiles
-    const bool large = dtype_ != at::kDouble && more_than_half_full && tiles(128) >= card_.multiprocessors;
-    const int size = large ? 128 : 64;
-    const int64_t element = out_.element_size();
+    const Tile tile = tile_for(positions);
+    const int element = static_cast<int>(out_.element_size());
     if (is_packed()) {
       p_.weight_tap = p_.in_channels;
     } else {
@@ -133,18 +166,18 @@ class Convolution {
     p_.vectors = p_.input_channel == 1 && aligned(p_.input) && aligned(p_.in_channels) && aligned(p_.input_batch) &&
                  aligned(p_.input_position);
     const int64_t chunks = ceil_div(p_.in_channels, kGemmDepthBytes / element);
-    const int64_t units = chunks * set_window(size);
-    const int64_t splits = splits_to_fill(tiles(size), taps() * p_.in_channels, units, card_);
-    p_.splits = static_cast<unsigned>(splits);
-    p_.row_tiles = static_cast<unsigned>(ceil_div(positions, size));
-    p_.column_tiles = static_cast<unsigned>(ceil_div(p_.out_channels, size));
-    const Tensor partial = splits > 1 ? at::empty({splits * out_.numel()}, out_.options().dtype(sum_type(dtype_))) : Tensor();
-    p_.partial = splits > 1 ? partial.mutable_data_ptr() : nullptr;
-    const std::string name = "compat_conv1d_" + product_dtype(dtype_, card_.capability) + "_" + std::to_string(size);
-    runtime::launch(
-        name, out_.device(),
-        {tiles(size) * splits, conv1d_threads(size, static_cast<int>(element)), conv1d_shared_bytes(size, p_.window_rows)}, &p_);
-    if (splits > 1) {
+    const int64_t parts = splits(tile, positions, chunks * set_window(tile));
+    p_.splits = static_cast<unsigned>(parts);
+    p_.row_tiles = static_cast<unsigned>(ceil_div(positions, tile.rows));
+    p_.column_tiles = static_cast<unsigned>(ceil_div(p_.out_channels, tile.columns));
+    const Tensor partial = parts > 1 ? at::empty({parts * out_.numel()}, out_.options().dtype(sum_type(dtype_))) : Tensor();
+    p_.partial = parts > 1 ? partial.mutable_data_ptr() : nullptr;
+    const int rows = static_cast<int>(tile.rows), columns = static_cast<int>(tile.columns);
+    runtime::launch("compat_conv1d_" + product_dtype(dtype_, card_.capability) + "_" + tile.name(), out_.device(),
+                    {blocks(tile, positions) * parts, conv_threads(rows, columns, element, tensor_cores()),
+                     conv1d_shared_bytes(columns, p_.window_rows, 10 * card_.capability)},
+                    &p_);
+    if (parts > 1) {
       runtime::launch(std::string("compat_conv1d_reduce_") + kernel_dtype(dtype_), out_.device(),
                       {ceil_div(out_.numel(), kThreads), kThreads, 0}, &p_);
     }
@@ -152,14 +185,17 @@ class Convolution {
 
   // As many taps to a window as there is room for, where that loads fewer lines than a window for each tap. How many windows a
   // chunk of channels takes then.
-  int64_t set_window(int size) {
+  int64_t set_window(const Tile& tile) {
     const int64_t common = std::gcd(p_.stride, p_.tap_step), share = p_.stride / common, lines = p_.tap_step / common;
-    const int64_t room = kWindowBytes / (kConv1dStages * (kGemmDepthBytes + kGemmPadBytes)) - 2 * size;
+    const int architecture = 10 * card_.capability;
+    const int64_t room = (conv1d_most_shared_bytes(architecture) -
+                          conv1d_shared_bytes(static_cast<int>(tile.columns), static_cast<int>(tile.rows), architecture)) /
+                         (kConv1dStages * (kGemmDepthBytes + kGemmPadBytes));
     const int64_t least = taps() / share, longer = taps() % share, most = ceil_div(taps(), share);
-    int64_t count = lines < size ? std::min(most, room / lines + 1) : 1;
+    int64_t count = lines < tile.rows ? std::min(most, std::max<int64_t>(0, room) / lines + 1) : 1;
     count = ceil_div(most, ceil_div(most, count));
     p_.window_taps = static_cast<int>(count), p_.share = static_cast<int>(share), p_.tap_lines = static_cast<int>(lines);
-    p_.window_rows = static_cast<int>(size + (count - 1) * lines);
+    p_.window_rows = static_cast<int>(tile.rows + (count - 1) * lines);
     return longer * ceil_div(least + 1, count) + (share - longer) * ceil_div(least, count);
   }
 
@@ -234,7 +270,7 @@ Tensor weight_grad(Conv1dGradParams& p, const Tensor& out) {
   const Tensor partial = splits > 1 ? at::empty({splits * out.numel()}, out.options().dtype(sum_type(dtype))) : Tensor();
   p.partial = splits > 1 ? partial.mutable_data_ptr() : nullptr;
   runtime::launch("compat_conv1d_grad_" + product_dtype(dtype, card.capability), out.device(),
-                  {blocks * splits, gemm_threads(kConv1dGradTile), conv1d_grad_shared_bytes()}, &p);
+                  {blocks * splits, gemm_threads(kConv1dGradTile, kConv1dGradTile, false), conv1d_grad_shared_bytes()}, &p);
   if (splits > 1) {
     GemmParams sums{};
     sums.out = p.out, sums.partial = p.partial, sums.splits = p.splits;
@@ -281,7 +317,9 @@ std::vector<std::string> conv_kernels(at::ScalarType dtype, int capability) {
   std::vector<std::string> names{tiles + "_64", "compat_conv1d_reduce_" + of, "compat_conv1d_direct_" + of + "_1",
                                  "compat_conv1d_direct_" + of + "_8",
                                  "compat_conv1d_pack_" + std::to_string(c10::elementSize(dtype))};
-  if (dtype != at::kDouble) names.push_back(tiles + "_128");
+  if (dtype != at::kDouble) {
+    for (const char* size : {"_128", "_128x64", "_256x32"}) names.push_back(tiles + size);
+  }
   return names;
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <cmath>
 #include <optional>
 #include <sstream>
 
@@ -25,6 +26,11 @@ constexpr int64_t kMostPartialBytes = int64_t{256} << 20;
 constexpr int64_t kLeastDepthOfSplit = 256;  // values of K that make a split worth its sum
 constexpr int64_t kMostSplits = 32;
 constexpr int kReduceThreads = 256;
+constexpr int64_t kMostDepth = int64_t{1} << 30;  // of a block, that kernels count
+// What Product::clocks reckons with: results that a multiprocessor's blocks have at one time, clocks of a result's end, of a
+// block's first operands, of a launch, and parts of sums that a multiprocessor adds in a clock
+constexpr double kTensorResults = 2 * 128 * 128, kSimtResults = 128 * 128;
+constexpr double kClocksOfResult = 1.0 / 16, kClocksOfStart = 1500, kClocksOfLaunch = 4000, kSumsPerClock = 4;
 constexpr int64_t kMostGemvRows = 16, kMostGemvRowsAcross = 8;
 
 // An operand (batch, rows, K). Without a tensor all its values are 1.
@@ -116,21 +122,36 @@ class Product {
   }
 
  private:
-  bool has_large_tiles() const { return dtype_ != at::kDouble && layout_ != GemmLayout::kAny; }
-
   // The one to take without a trial.
   Plan first() const {
-    const int64_t large_tiles = ceil_div(a_.rows, 128) * ceil_div(b_.rows, 128) * p_.batch;
     const auto few = few_rows();
-    Plan plan = few ? *few : tiles(has_large_tiles() && large_tiles >= card_.multiprocessors ? 128 : 64);
+    if (!few) return cheapest();
+    Plan plan = *few;
     plan.splits = splits_to_fill(plan);
     return plan;
   }
 
+  Plan cheapest() const {
+    std::optional<Plan> best;
+    for (const int size : tile_sizes()) {
+      Plan plan = tiles(size);
+      const int64_t to_fill = splits_to_fill(plan);
+      for (int64_t splits = 1; splits <= to_fill; splits = splits == to_fill ? splits + 1 : std::min(2 * splits, to_fill)) {
+        plan.splits = splits;
+        if (!best || clocks(plan) < clocks(*best)) best = plan;
+      }
+    }
+    return *best;
+  }
+
   // All there are, with the first at the front.
   std::vector<Plan> plans() const {
-    std::vector<Plan> all{first()}, kernels{first()};
-    if (!few_rows() && has_large_tiles()) kernels = {tiles(128), tiles(64)};
+    std::vector<Plan> all{first()}, kernels;
+    if (few_rows()) {
+      kernels = {first()};
+    } else {
+      for (const int size : tile_sizes()) kernels.push_back(tiles(size));
+    }
     for (const Plan& kernel : kernels) {
       for (int64_t splits = 1; splits <= most_splits(); splits *= 2) {
         if (kernel.name == all[0].name && splits == all[0].splits) continue;
@@ -153,15 +174,46 @@ class Product {
     return Plan{name, kGemvThreads, gemv_shared_bytes(rows, accumulator), rows, gemv_columns(rows), kAlignment / element};
   }
 
+  // Of 64 x 64, 128 x 128, or 256: 128 x 256.
   Plan tiles(int size) const {
-    const int element = static_cast<int>(a_.element);
-    const bool coarse = layout_ != GemmLayout::kAny && takes_tf32(dtype_, card_.capability);
-    return {(coarse ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
-            gemm_threads(size),
-            gemm_shared_bytes(size, element, layout_, 10 * card_.capability),
-            size,
+    const int element = static_cast<int>(a_.element), rows = std::min(size, 128);
+    return {(is_coarse() ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
+            gemm_threads(rows, size, uses_tensor_cores(dtype_, is_coarse(), card_.capability)),
+            gemm_shared_bytes(rows, size, element, layout_, 10 * card_.capability),
+            rows,
             size,
             kGemmDepthBytes / element};
+  }
+
+  bool is_coarse() const { return layout_ != GemmLayout::kAny && takes_tf32(dtype_, card_.capability); }
+
+  // That the layout has kernels of, the largest first.
+  std::vector<int> tile_sizes() const {
+    if (dtype_ == at::kDouble || layout_ == GemmLayout::kAny) return {64};
+    const bool wide = 10 * card_.capability >= kGemmWideFrom && uses_tensor_cores(dtype_, is_coarse(), card_.capability);
+    return wide ? std::vector<int>{256, 128, 64} : std::vector<int>{128, 64};
+  }
+
+  // About how many clocks a plan takes: blocks in waves over the card, each of them its multiply-adds, which small tiles slow
+  // down as they use what they read less often, and its end; then the sum over splits.
+  double clocks(const Plan& plan) const {
+    const bool tensor_cores = uses_tensor_cores(dtype_, is_coarse(), card_.capability);
+    const int64_t blocks = ceil_div(p_.M, plan.rows) * ceil_div(p_.N, plan.columns) * p_.batch * plan.splits;
+    const int64_t waves = ceil_div(blocks, card_.multiprocessors);
+    const double at_once = (tensor_cores ? kTensorResults : kSimtResults) / static_cast<double>(plan.rows * plan.columns);
+    const double slower = plan.columns == 256 ? 1.0 : plan.columns == 128 ? (tensor_cores ? 1.1 : 1.0) : tensor_cores ? 1.6 : 1.2;
+    const double depth = static_cast<double>(ceil_div(p_.K, plan.splits));
+    const double of_block = plan.rows * plan.columns * (depth * slower / multiplies_per_clock(tensor_cores) + kClocksOfResult);
+    double all = waves * of_block + std::ceil(waves / at_once) * kClocksOfStart;
+    if (plan.splits > 1) all += kClocksOfLaunch + plan.splits * out_.numel() / (card_.multiprocessors * kSumsPerClock);
+    return all;
+  }
+
+  // Of a multiprocessor, in round numbers
+  double multiplies_per_clock(bool tensor_cores) const {
+    if (!tensor_cores) return dtype_ == at::kDouble ? 32 : 128;
+    const bool of_data_center = card_.capability == 80 || card_.capability == 90 || card_.capability / 10 == 10;
+    return (of_data_center ? 1024.0 : 512.0) / (is_coarse() ? 2 : 1);
   }
 
   std::string suffix(int number) const {
@@ -190,7 +242,8 @@ class Product {
 
   void run(const Plan& plan) {
     const int64_t row_tiles = ceil_div(p_.M, plan.rows), column_tiles = ceil_div(p_.N, plan.columns);
-    p_.k_per_split = std::max<int64_t>(1, ceil_div(ceil_div(p_.K, plan.splits), plan.depth)) * plan.depth;
+    const int64_t least_splits = std::max(plan.splits, ceil_div(p_.K, kMostDepth));
+    p_.k_per_split = std::max<int64_t>(1, ceil_div(ceil_div(p_.K, least_splits), plan.depth)) * plan.depth;
     const int64_t splits = std::max<int64_t>(1, ceil_div(p_.K, p_.k_per_split));
     p_.row_tiles = static_cast<unsigned>(row_tiles), p_.column_tiles = static_cast<unsigned>(column_tiles);
     p_.splits = static_cast<unsigned>(splits);
@@ -217,6 +270,11 @@ void multiply(const Operand& a, const Operand& b, const Tensor& addend, Activati
 }
 
 }  // namespace
+
+bool uses_tensor_cores(at::ScalarType dtype, bool coarse, int capability) {
+  if (dtype == at::kHalf) return capability >= 70;
+  return capability >= 80 && (dtype == at::kBFloat16 || (dtype == at::kFloat && coarse));
+}
 
 bool gemm_takes(at::ScalarType dtype) { return kernel_dtype(dtype) != nullptr; }
 
@@ -249,6 +307,9 @@ std::vector<std::string> gemm_kernels(at::ScalarType dtype, int capability) {
   const std::string tiles = takes_tf32(dtype, capability) ? "compat_gemm_tf32_nt_" : "compat_gemm_" + of + "_nt_";
   std::vector<std::string> names{tiles + "64", "compat_gemm_reduce_" + of};
   if (dtype != at::kDouble) names.push_back(tiles + "128");
+  if (10 * capability >= kGemmWideFrom && uses_tensor_cores(dtype, takes_tf32(dtype, capability), capability)) {
+    names.push_back(tiles + "256");
+  }
   for (int rows = 1; rows <= kMostGemvRows; rows *= 2) names.push_back("compat_gemv_" + of + "_nt_" + std::to_string(rows));
   return names;
 }

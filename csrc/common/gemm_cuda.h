@@ -12,6 +12,9 @@ namespace blackwell_compat {
 // float32, float16, bfloat16, float64.
 bool gemm_takes(at::ScalarType dtype);
 
+// Whether tensor cores multiply tiles of `dtype`; `coarse`: float32 as TF32.
+bool uses_tensor_cores(at::ScalarType dtype, bool coarse, int capability);
+
 // out = activation(a b^T + addend): a (M, K) or (batch, M, K), b the same with N; batches are equal or one of them is 1. Any
 // strides, any sizes. `addend` may be undefined; else it broadcasts to `out`, which is contiguous. Sums are float32's
 // (float64's); those of float32 take TF32 where PyTorch may (torch.backends.cuda.matmul.allow_tf32).

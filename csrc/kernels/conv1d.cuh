@@ -33,12 +33,16 @@ struct Conv1dParams {
   double pre_slope, slope;
 };
 
-// Twice as many for double, whose sums take twice the registers
-constexpr int conv1d_threads(int tile, int element) { return gemm_threads(tile) * (element == 8 ? 2 : 1); }
-
-constexpr int kConv1dStages = 2, kConv1dStagedPad = 4;
-constexpr int conv1d_shared_bytes(int tile, int window_rows) {
-  return kConv1dStages * (window_rows + tile) * (kGemmDepthBytes + kGemmPadBytes);
+// Windows of two units, weights of some steps, and how much of shared memory they may take: so that two blocks fit on a
+// multiprocessor, of which sm_80, sm_90 and sm_100 have more than the others.
+constexpr bool conv1d_has_room(int architecture) {
+  return architecture == 800 || architecture == 900 || architecture == 1000 || architecture == 1030;
+}
+constexpr int kConv1dStages = 2;
+constexpr int conv1d_weight_stages(int architecture) { return conv1d_has_room(architecture) ? 3 : 2; }
+constexpr int conv1d_most_shared_bytes(int architecture) { return (conv1d_has_room(architecture) ? 80 : 48) << 10; }
+constexpr int conv1d_shared_bytes(int columns, int window_rows, int architecture) {
+  return (kConv1dStages * window_rows + conv1d_weight_stages(architecture) * columns) * (kGemmDepthBytes + kGemmPadBytes);
 }
 
 // The direct kernel: a thread has that many positions, of 1 or kConv1dOuts outputs each
@@ -70,6 +74,6 @@ struct Conv1dGradParams {
 };
 
 constexpr int kConv1dGradTile = 64, kConv1dGradThreads = 256;
-constexpr int conv1d_grad_shared_bytes() { return conv1d_shared_bytes(kConv1dGradTile, kConv1dGradTile); }
+constexpr int conv1d_grad_shared_bytes() { return kConv1dStages * 2 * kConv1dGradTile * (kGemmDepthBytes + kGemmPadBytes); }
 
 }  // namespace blackwell_compat

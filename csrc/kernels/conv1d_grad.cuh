@@ -21,10 +21,38 @@ struct Overlap {
 template <typename T>
 struct Conv1dGradTraits {
   using scalar_t = typename Stored<T>::type;
-  static constexpr int kSize = kConv1dGradTile, kThreads = gemm_threads(kSize);
+  static constexpr int kSize = kConv1dGradTile;
+  using Chosen = blackwell_compat::Product<T, kSize, kSize, Order::kStrided, Order::kStrided>;
+  using Product = typename Chosen::type;
+  static constexpr int kThreads = Chosen::kThreads;
   using Shape = TileShape<scalar_t, kSize, Order::kStrided>;
   using Loader = TileLoader<scalar_t, kSize, kThreads, Order::kStrided>;
-  using Product = typename blackwell_compat::Product<T, kSize, Order::kStrided, Order::kStrided>::type;
+};
+
+// Where the sums of a tile go: neighbours lie the taps of a kernel apart
+template <typename T, typename A>
+struct Conv1dGradEnd {
+  static constexpr int kCount = 1;
+  static constexpr bool vectors = false;
+
+  const Conv1dGradParams& p;
+  unsigned split;
+  int group, first_a, first_b, tap;
+
+  __device__ bool activates() const { return false; }
+  __device__ __forceinline__ A finished(int, int, A value) const { return value; }
+  __device__ __forceinline__ void store_vector(int, int, A (&)[kCount]) const {}
+  __device__ __forceinline__ void store(int row, int column, A sum) const {
+    const int64_t of_a = first_a + row, of_b = first_b + column;
+    if (of_a >= p.shorter_channels || of_b >= p.longer_channels) return;
+    const int64_t results = int64_t(p.groups) * p.shorter_channels * p.longer_channels * p.kernel;
+    const int64_t at = ((group * p.shorter_channels + of_a) * p.longer_channels + of_b) * p.kernel + tap;
+    if (p.partial) {
+      static_cast<A*>(p.partial)[split * results + at] = sum;
+    } else {
+      static_cast<T*>(p.out)[at] = Convert<T>::from(sum);
+    }
+  }
 };
 
 // A block has a tile of channels by channels of one tap: their product over positions, one sample after the other.
@@ -55,38 +83,43 @@ __device__ __forceinline__ void conv1d_grad(const Conv1dGradParams& p) {
   const T* const b = static_cast<const T*>(p.longer) + (int64_t(group) * p.longer_channels + first_b) * p.longer_channel +
                      offset * p.longer_position;
 
-  typename Traits::Product product;
-  for (int64_t step = begin - 1; begin < end && step < end;
-       ++step) {  // multiplies one pair of tiles while the next is on its way
-    const int64_t next = step + 1, batch = next / chunks;
-    const int64_t k = overlap.begin + next % chunks * Shape::kDepth, k_end = next < end ? overlap.end : 0;
-    typename Traits::Loader load_a(a + batch * p.shorter_batch, p.shorter_channel, p.shorter_position,
-                                   p.shorter_channels - first_a);
-    typename Traits::Loader load_b(b + batch * p.longer_batch, p.longer_channel, p.longer_position * p.stride,
-                                   p.longer_channels - first_b);
+  typename Traits::Loader load_a(a, p.shorter_channel, p.shorter_position, p.shorter_channels - first_a);
+  typename Traits::Loader load_b(b, p.longer_channel, p.longer_position * p.stride, p.longer_channels - first_b);
+  const auto start = [&](int64_t step) {
+    const int64_t batch = step / chunks, position = overlap.begin + step % chunks * Shape::kDepth;
+    const int left = static_cast<int>(min(overlap.end - position, int64_t(Shape::kDepth)));
+    load_a.seek_elements(batch * p.shorter_batch + position * p.shorter_position, step < end ? left : 0);
+    load_b.seek_elements(batch * p.longer_batch + position * p.stride * p.longer_position, step < end ? left : 0);
+    load_a.start(nullptr);
+    load_b.start(nullptr);
+  };
+  const auto finish = [&](int64_t step) {
+    load_a.finish(tiles_a + step % kConv1dStages * Shape::kSize);
+    load_b.finish(tiles_b + step % kConv1dStages * Shape::kSize);
     __syncthreads();
-    load_a.start(nullptr, k, k_end);
-    load_b.start(nullptr, k, k_end);
-    if (step >= begin) {
-      product.step(tiles_a + step % kConv1dStages * Shape::kSize, tiles_b + step % kConv1dStages * Shape::kSize);
+  };
+  const auto at = [&](int64_t step) {
+    return Tiles<T>{tiles_a + step % kConv1dStages * Shape::kSize, tiles_b + step % kConv1dStages * Shape::kSize};
+  };
+
+  typename Traits::Product product;
+  if (begin < end) {
+    start(begin);
+    finish(begin);
+    product.begin(at(begin));
+    for (int64_t step = begin; step < end; ++step) {  // multiplies one pair of tiles while the next is on its way
+      product.step(
+          at(step), [&] { start(step + 1); },
+          [&] {
+            finish(step + 1);
+            return at(step + 1);
+          });
     }
-    load_a.finish(tiles_a + next % kConv1dStages * Shape::kSize);
-    load_b.finish(tiles_b + next % kConv1dStages * Shape::kSize);
   }
 
   product.end();
-  const int64_t results = int64_t(p.groups) * p.shorter_channels * p.longer_channels * p.kernel;
-  store_tile<Traits::kSize, Traits::kThreads>(
-      product, reinterpret_cast<A*>(shared), Traits::kSize + kConv1dStagedPad, false, [&](int row, int column, A sum) {
-        const int64_t of_a = first_a + row, of_b = first_b + column;
-        if (of_a >= p.shorter_channels || of_b >= p.longer_channels) return;
-        const int64_t at = ((group * p.shorter_channels + of_a) * p.longer_channels + of_b) * p.kernel + tap;
-        if (p.partial) {
-          static_cast<A*>(p.partial)[split * results + at] = sum;
-        } else {
-          static_cast<T*>(p.out)[at] = Convert<T>::from(sum);
-        }
-      });
+  store_tile<Traits::kSize, Traits::kThreads, false>(product, reinterpret_cast<A*>(shared),
+                                                     Conv1dGradEnd<T, A>{p, split, group, first_a, first_b, tap});
 }
 
 // A block has one value: for few channels a group.

@@ -36,18 +36,6 @@ __device__ __forceinline__ void store_conv1d_result(const Conv1dParams& p, int64
   static_cast<T*>(p.out)[batch * p.out_batch + channel * p.out_channel + position * p.out_position] = Convert<T>::from(value);
 }
 
-// A sum over all taps and channels, or over the part of them that `split` has.
-template <typename T, typename A>
-__device__ __forceinline__ void store_conv1d_sum(const Conv1dParams& p, unsigned split, int64_t batch, int64_t channel,
-                                                 int64_t position, A value) {
-  if (p.partial) {
-    const int64_t at = batch * p.out_batch + channel * p.out_channel + position * p.out_position;
-    static_cast<A*>(p.partial)[int64_t(split) * p.batch * p.out_batch + at] = value;
-  } else {
-    store_conv1d_result<T>(p, batch, channel, position, value);
-  }
-}
-
 // Adds the parts of a split sum, always in the same order.
 template <typename T>
 __device__ __forceinline__ void conv1d_reduce(const Conv1dParams& p) {
@@ -61,5 +49,90 @@ __device__ __forceinline__ void conv1d_reduce(const Conv1dParams& p) {
   store_conv1d_result<T>(p, i / p.out_batch, along ? in_sample / p.out_length : in_sample % channels,
                          along ? in_sample % p.out_length : in_sample / channels, sum);
 }
+
+// Where the sums of a tile go: row `row` is position (first_row + row) * phases + phase. Neighbours in the result are positions
+// of a channel, or channels of a position.
+template <typename T, typename A>
+class Conv1dEnd {
+ public:
+  static constexpr int kCount = Vector<T>::kCount;
+
+  __device__ Conv1dEnd(const Conv1dParams& p, unsigned split, int batch, int group, int phase, int64_t first_row, int first_out)
+      : p_(p),
+        first_channel_(int64_t(group) * p.out_channels + first_out),
+        channels_(p.out_channels - first_out),
+        first_position_(first_row * p.phases + phase),
+        along_(p.out_position == 1),
+        out_(static_cast<T*>(p.out) + batch * p.out_batch),
+        partial_(static_cast<A*>(p.partial) + (int64_t(split) * p.batch + batch) * p.out_batch),
+        residual_(static_cast<const T*>(p.residual) + batch * p.residual_batch),
+        residual_vectors_(p.residual_channel == p.out_channel && p.residual_position == p.out_position && is_aligned(residual_)),
+        vectors((along_ ? p.phases == 1 && p.out_length % kCount == 0 : p.out_channels % kCount == 0) && is_aligned(out_)) {}
+
+  __device__ bool activates() const { return p_.activation && !p_.partial; }
+
+  __device__ __forceinline__ A finished(int, int column, A value) const {
+    if (p_.partial || column >= channels_) return value;
+    return activated(value + bias(column), p_.activation, p_.slope);
+  }
+
+  __device__ __forceinline__ void store(int row, int column, A value) const {
+    const int64_t position = first_position_ + int64_t(row) * p_.phases;
+    if (position >= p_.out_length || column >= channels_) return;
+    const int64_t at = (first_channel_ + column) * p_.out_channel + position * p_.out_position;
+    if (p_.partial) {
+      partial_[at] = value;
+    } else {
+      if (p_.residual) value += to_float(residual_[residual_at(position, column)]);
+      out_[at] = Convert<T>::from(value);
+    }
+  }
+
+  __device__ __forceinline__ void store_vector(int row, int column, A (&values)[kCount]) const {
+    const int64_t position = first_position_ + int64_t(row) * p_.phases;
+    if (position >= p_.out_length || column >= channels_) return;
+    const int64_t at = (first_channel_ + column) * p_.out_channel + position * p_.out_position;
+    if (p_.partial) return store_sums(partial_ + at, values);
+    if (!p_.activation) {
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) values[e] += bias(along_ ? column : column + e);
+    }
+    if (p_.residual) {
+      const T* const from = residual_ + residual_at(position, column);
+      Vector<T> residuals;
+      if (residual_vectors_) {
+        residuals = *reinterpret_cast<const Vector<T>*>(from);
+      } else {
+#pragma unroll
+        for (int e = 0; e < kCount; ++e) residuals.value[e] = from[e * (along_ ? p_.residual_position : p_.residual_channel)];
+      }
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) values[e] += to_float(residuals.value[e]);
+    }
+    store_rounded(out_ + at, values);
+  }
+
+ private:
+  static __device__ bool is_aligned(const T* at) { return reinterpret_cast<unsigned long long>(at) % 16 == 0; }
+  __device__ __forceinline__ A bias(int column) const {
+    return p_.bias ? A(to_float(static_cast<const T*>(p_.bias)[(first_channel_ + column) * p_.bias_stride])) : A(0);
+  }
+  __device__ __forceinline__ int64_t residual_at(int64_t position, int column) const {
+    return (first_channel_ + column) * p_.residual_channel + position * p_.residual_position;
+  }
+
+  const Conv1dParams& p_;
+  const int64_t first_channel_;
+  const int channels_;  // from there on
+  const int64_t first_position_;
+  const bool along_;
+  T* const out_;
+  A* const partial_;
+  const T* const residual_;
+  const bool residual_vectors_;
+
+ public:
+  const bool vectors;
+};
 
 }  // namespace blackwell_compat

@@ -9,15 +9,15 @@ namespace blackwell_compat {
 struct Reads {
   int base, step, every;
 
-  __device__ Reads() {}
   __device__ Reads(const Conv2dParams& p, int axis, int position)
       : base(p.transposed ? position + p.padding[axis] : position * p.stride[axis] - p.padding[axis]),
         step(p.transposed ? -p.dilation[axis] : p.dilation[axis]),
         every(p.transposed ? p.stride[axis] : 1) {}
 
   // -1: nothing of the input
-  __device__ __forceinline__ int at(int tap, int size) const {
-    int i = base + tap * step;
+  __device__ __forceinline__ int at(int tap, int size) const { return place(base + tap * step, every, size); }
+
+  static __device__ __forceinline__ int place(int i, int every, int size) {
     if (every > 1) i = i >= 0 && i % every == 0 ? i / every : -1;
     return i < size ? i : -1;
   }
@@ -52,50 +52,124 @@ struct Step {
 template <typename T, int kRows, int kThreads>
 class PositionLoader {
   using Shape = TileShape<T, kRows, Order::kAlongK>;
-  static constexpr int kPiecesOfLine = kGemmDepthBytes / 16, kPieces = kRows * kPiecesOfLine / kThreads;
+  static constexpr int kLinesAtOnce = kThreads / Shape::kPiecesOfLine, kPieces = kRows / kLinesAtOnce;
+  static constexpr int kNowhere = -(1 << 30);
 
  public:
-  __device__ PositionLoader(const Conv2dParams& p, const T* from, int64_t first, int64_t positions) : p_(p) {
+  __device__ PositionLoader(const Conv2dParams& p, const T* from, int first, int positions)
+      : p_(p), down_(p, 0, 0), across_(p, 1, 0), is_even_(down_.every == 1 && across_.every == 1) {
     const int area = p.out_height * p.out_width;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
-      const int64_t row = first + (threadIdx.x + i * kThreads) / kPiecesOfLine;
-      const int position = static_cast<int>(row % area);
-      there_[i] = row < positions;
-      from_[i] = from + (there_[i] ? row / area * p.input_batch : 0);
-      rows_[i] = Reads(p, 0, position / p.out_width), columns_[i] = Reads(p, 1, position % p.out_width);
+      const int at = first + Shape::line() + i * kLinesAtOnce, position = at % area;
+      const bool there = at < positions;
+      rows_[i] = there ? Reads(p, 0, position / p.out_width).base : kNowhere;
+      columns_[i] = Reads(p, 1, position % p.out_width).base;
+      from_[i] = from + Shape::along() + (there ? at / area * p.input_batch : 0);
+      if (is_even_ && there) from_[i] += rows_[i] * p.input_row + columns_[i] * p.input_column;
     }
   }
 
   __device__ __forceinline__ void start(T* shared, const Step& step, bool any) const {
+    const int down = step.row * down_.step, across = step.column * across_.step;
+    any = any && step.channel + Shape::along() < p_.in_channels;
+    T* const to = shared + Shape::line() * Shape::kLine + Shape::along();
+    if (is_even_) {
+      const int64_t offset = step.channel + down * p_.input_row + across * p_.input_column;
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const int piece = threadIdx.x + i * kThreads;
-      const int along = piece % kPiecesOfLine * Shape::kPiece, channel = step.channel + along;
-      const int row = rows_[i].at(step.row, p_.height), column = columns_[i].at(step.column, p_.width);
-      const bool valid = any && there_[i] && row >= 0 && column >= 0 && channel < p_.in_channels;
-      const T* const source = valid ? from_[i] + row * p_.input_row + column * p_.input_column + channel : from_[i];
-      async_copy_16(shared + piece / kPiecesOfLine * Shape::kLine + along, source, valid);
+      for (int i = 0; i < kPieces; ++i) {
+        const unsigned row = rows_[i] + down, column = columns_[i] + across;
+        async_copy_16(to + i * kLinesAtOnce * Shape::kLine, from_[i] + offset,
+                      any && row < unsigned(p_.height) && column < unsigned(p_.width));
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kPieces; ++i) {
+        const int row = Reads::place(rows_[i] + down, down_.every, p_.height);
+        const int column = Reads::place(columns_[i] + across, across_.every, p_.width);
+        async_copy_16(to + i * kLinesAtOnce * Shape::kLine,
+                      from_[i] + row * p_.input_row + column * p_.input_column + step.channel, any && row >= 0 && column >= 0);
+      }
     }
   }
 
  private:
   const Conv2dParams& p_;
+  const Reads down_, across_;  // of position 0
+  const bool is_even_;         // neighbouring taps read neighbours
   const T* from_[kPieces];
-  Reads rows_[kPieces], columns_[kPieces];
-  bool there_[kPieces];
+  int rows_[kPieces], columns_[kPieces];
+};
+
+// Where the sums of a tile go. Neighbours in the result are positions of a channel, or channels of a position.
+template <typename T, typename A>
+class Conv2dEnd {
+ public:
+  static constexpr int kCount = Vector<T>::kCount;
+
+  __device__ Conv2dEnd(const Conv2dParams& p, unsigned split, int group, int first, int positions, int first_out)
+      : p_(p),
+        first_(first),
+        positions_(positions),
+        first_channel_(group * p.out_channels + first_out),
+        channels_(p.out_channels - first_out),
+        along_(p.out_position == 1),
+        partial_(static_cast<A*>(p.partial) + int64_t(split) * p.batch * p.out_batch),
+        vectors((along_ ? p.out_height * p.out_width : p.out_channels) % kCount == 0 &&
+                reinterpret_cast<unsigned long long>(p.out) % 16 == 0) {}
+
+  static constexpr bool activates() { return false; }
+  __device__ __forceinline__ A finished(int, int, A value) const { return value; }
+
+  __device__ __forceinline__ void store(int row, int column, A value) const {
+    if (first_ + row >= positions_ || column >= channels_) return;
+    const int64_t at = place(row, column);
+    if (p_.partial) {
+      partial_[at] = value;
+    } else {
+      static_cast<T*>(p_.out)[at] = Convert<T>::from(value + bias(column));
+    }
+  }
+
+  __device__ __forceinline__ void store_vector(int row, int column, A (&values)[kCount]) const {
+    if (first_ + row >= positions_ || column >= channels_) return;
+    const int64_t at = place(row, column);
+    if (p_.partial) return store_sums(partial_ + at, values);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) values[e] += bias(along_ ? column : column + e);
+    store_rounded(static_cast<T*>(p_.out) + at, values);
+  }
+
+ private:
+  __device__ __forceinline__ int64_t place(int row, int column) const {
+    const int area = p_.out_height * p_.out_width, at = first_ + row;
+    return at / area * p_.out_batch + (first_channel_ + column) * p_.out_channel + at % area * p_.out_position;
+  }
+  __device__ __forceinline__ A bias(int column) const {
+    return p_.bias ? A(to_float(static_cast<const T*>(p_.bias)[(first_channel_ + column) * p_.bias_stride])) : A(0);
+  }
+
+  const Conv2dParams& p_;
+  const int first_, positions_, first_channel_, channels_;
+  const bool along_;
+  A* const partial_;
+
+ public:
+  const bool vectors;
 };
 
 template <typename T, int kTile>
 __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
   using S = typename Stored<T>::type;
   using A = typename Accumulator<S>::type;
-  constexpr int kThreads = conv2d_threads(kTile, sizeof(S)), kStages = gemm_stages(kArchitecture), kAhead = kStages - 1;
   using Shape = TileShape<S, kTile, Order::kAlongK>;
-  using Product = typename blackwell_compat::Product<T, kTile, Order::kAlongK, Order::kAlongK, kThreads>::type;
-  constexpr int kStagedLine = kTile + kConv2dStagedPad;
+  using Chosen = blackwell_compat::Product<T, kTile, kTile, Order::kAlongK, Order::kAlongK, true,
+                                           conv_threads(kTile, kTile, sizeof(S), false)>;
+  using Product = typename Chosen::type;
+  constexpr int kThreads = Chosen::kThreads, kStages = gemm_stages(kArchitecture), kAhead = kStages - 1;
   static_assert(2 * kStages * Shape::kSize * sizeof(S) == conv2d_shared_bytes(kTile, kArchitecture));
-  static_assert(Product::kSliceRows * kStagedLine * sizeof(A) <= conv2d_shared_bytes(kTile, kArchitecture));
+  static_assert(Product::kSliceRows * (kTile + 8) * sizeof(A) <= conv2d_shared_bytes(kTile, kArchitecture));
+  static_assert((Product::kSliceRows + 4) * kTile * sizeof(A) <= conv2d_shared_bytes(kTile, kArchitecture));
   BC_SHARED(shared);
   S* const inputs = reinterpret_cast<S*>(shared);
   S* const weights = inputs + kStages * Shape::kSize;
@@ -104,13 +178,12 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
   unsigned block = blockIdx.x;
   const int first_out = block % p.column_tiles * kTile;
   block /= p.column_tiles;
-  const int64_t first = int64_t(block % p.row_tiles) * kTile;
+  const int first = static_cast<int>(block % p.row_tiles) * kTile;
   block /= p.row_tiles;
   const int group = block % p.groups;
   const unsigned split = block / p.groups;
 
-  const int area = p.out_height * p.out_width;
-  const int64_t positions = int64_t(p.batch) * area;
+  const int positions = p.batch * p.out_height * p.out_width;
   const int steps = (p.in_channels + Shape::kDepth - 1) / Shape::kDepth * p.kernel[0] * p.kernel[1];
   const int begin = static_cast<int>(int64_t(steps) * split / p.splits),
             end = static_cast<int>(int64_t(steps) * (split + 1) / p.splits);
@@ -123,15 +196,21 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
   Step next(p, begin, Shape::kDepth);
   int ahead = begin;
   const auto start = [&](int stage) {
-    const int64_t tap = (next.row * p.kernel[1] + next.column) * p.weight_tap;
     load_input.start(inputs + stage * Shape::kSize, next, ahead < end);
-    load_weight.start(weights + stage * Shape::kSize, tap + next.channel, ahead < end ? tap + p.in_channels : 0);
+    load_weight.seek((next.row * p.kernel[1] + next.column) * p.weight_tap + next.channel,
+                     ahead < end ? p.in_channels - next.channel : 0);
+    load_weight.start(weights + stage * Shape::kSize);
     next.advance(p, Shape::kDepth);
     ++ahead;
   };
   const auto finish = [&](int stage) {
     load_weight.finish(weights + stage * Shape::kSize);
     async_commit();
+  };
+  const auto at = [&](int stage) { return Tiles<S>{inputs + stage * Shape::kSize, weights + stage * Shape::kSize}; };
+  const auto arrived = [&] {
+    async_wait<kAhead - 1>();
+    __syncthreads();
   };
 
   Product product;
@@ -140,31 +219,29 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
     start(stage);
     finish(stage);
   }
+  arrived();
   int stage = 0, free_stage = kAhead;
+  product.begin(at(stage));
   for (int step = begin; step < end; ++step) {
-    async_wait<kAhead - 1>();
-    __syncthreads();
-    start(free_stage);
-    product.step(inputs + stage * Shape::kSize, weights + stage * Shape::kSize);
-    finish(free_stage);
-    free_stage = stage;
-    stage = stage + 1 == kStages ? 0 : stage + 1;
+    product.step(
+        at(stage), [&] { start(free_stage); },
+        [&] {
+          finish(free_stage);
+          arrived();
+          free_stage = stage;
+          stage = stage + 1 == kStages ? 0 : stage + 1;
+          return at(stage);
+        });
   }
 
   async_wait<0>();  // what goes beyond the last step is on its way, too
   product.end();
-  store_tile<kTile, kThreads>(product, reinterpret_cast<A*>(shared), kStagedLine, p.out_position == 1,
-                              [&](int row, int column, A sum) {
-                                if (first + row >= positions || first_out + column >= p.out_channels) return;
-                                const int64_t batch = (first + row) / area, position = (first + row) % area;
-                                const int channel = group * p.out_channels + first_out + column;
-                                if (p.partial) {
-                                  const int64_t at = batch * p.out_batch + channel * p.out_channel + position * p.out_position;
-                                  static_cast<A*>(p.partial)[int64_t(split) * p.batch * p.out_batch + at] = sum;
-                                } else {
-                                  store_conv2d_result<S>(p, batch, position, channel, sum);
-                                }
-                              });
+  const Conv2dEnd<S, A> to(p, split, group, first, positions, first_out);
+  if (p.out_position == 1) {
+    store_tile<kTile, kThreads, true>(product, reinterpret_cast<A*>(shared), to);
+  } else {
+    store_tile<kTile, kThreads, false>(product, reinterpret_cast<A*>(shared), to);
+  }
 }
 
 // A value of the result, by its place in memory

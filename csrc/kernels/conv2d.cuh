@@ -21,12 +21,10 @@ struct Conv2dParams {
   unsigned row_tiles, column_tiles, splits;
 };
 
-constexpr int kConv2dStagedPad = 4, kConv2dThreads = 256;
+constexpr int kConv2dThreads = 256;
 constexpr int conv2d_shared_bytes(int tile, int architecture) {
   return gemm_stages(architecture) * 2 * tile * (kGemmDepthBytes + kGemmPadBytes);
 }
-// Twice as many for double, whose sums take twice the registers
-constexpr int conv2d_threads(int tile, int element) { return gemm_threads(tile) * (element == 8 ? 2 : 1); }
 
 // out (batch, positions, padded), dense, = in (batch, channels, positions) by its strides; zero from `channels` on.
 struct Conv2dPackParams {

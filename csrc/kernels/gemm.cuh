@@ -21,18 +21,35 @@ struct GemmParams {
   float slope;
 };
 
-// A tile is square, `size` rows of a by `size` rows of b, and 64 bytes of K deep; lines in shared memory are 16 bytes apart
-// beyond that, so that neither reading along them nor across them meets one bank twice.
+// A tile is `rows` rows of a by `columns` rows of b, and 64 bytes of K deep. Lines in shared memory lie so far apart beyond their
+// length that what threads of a warp read at once, and what they write, meets no bank twice.
 constexpr int kGemmDepthBytes = 64, kGemmPadBytes = 16;
+constexpr int gemm_pad_bytes(int element, bool k_major) { return element == 4 && !k_major ? 32 : kGemmPadBytes; }
 
 constexpr int gemm_stages(int architecture) { return architecture >= 800 ? 3 : 2; }
 constexpr int gemm_operand_bytes(int size, int element, bool k_major) {
-  return k_major ? size * (kGemmDepthBytes + kGemmPadBytes) : kGemmDepthBytes / element * (size * element + kGemmPadBytes);
+  return k_major ? size * (kGemmDepthBytes + gemm_pad_bytes(element, true))
+                 : kGemmDepthBytes / element * (size * element + gemm_pad_bytes(element, false));
 }
-constexpr int gemm_shared_bytes(int size, int element, GemmLayout layout, int architecture) {
-  return gemm_stages(architecture) * (gemm_operand_bytes(size, element, layout != GemmLayout::kTN) +
-                                      gemm_operand_bytes(size, element, layout == GemmLayout::kNT || layout == GemmLayout::kAny));
+constexpr int gemm_shared_bytes(int rows, int columns, int element, GemmLayout layout, int architecture) {
+  const bool b_k_major = layout == GemmLayout::kNT || layout == GemmLayout::kAny;
+  return gemm_stages(architecture) *
+         (gemm_operand_bytes(rows, element, layout != GemmLayout::kTN) + gemm_operand_bytes(columns, element, b_k_major));
 }
-constexpr int gemm_threads(int size) { return 2 * size; }
+
+// Of a tile's rows or columns a warp of tensor cores has this many; other threads have 8 x 8 results each, of 64 x 64 4 x 8.
+constexpr int gemm_warp_side(int side) { return side < 128 ? 32 : 64; }
+constexpr int gemm_threads(int rows, int columns, bool tensor_cores) {
+  return tensor_cores      ? 32 * (rows / gemm_warp_side(rows)) * (columns / gemm_warp_side(columns))
+         : rows == columns ? rows + columns
+                           : rows * columns / 64;
+}
+// Of a convolution's tile: twice as many for double, whose sums take twice the registers
+constexpr int conv_threads(int rows, int columns, int element, bool tensor_cores) {
+  return gemm_threads(rows, columns, tensor_cores) * (element == 8 ? 2 : 1);
+}
+
+// The first architecture that has the tile of 128 x 256.
+constexpr int kGemmWideFrom = 800;
 
 }  // namespace blackwell_compat

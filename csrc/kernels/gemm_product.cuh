@@ -6,17 +6,6 @@
 
 namespace blackwell_compat {
 
-struct tf32 {};  // float32 in memory
-
-template <typename T>
-struct Stored {
-  using type = T;
-};
-template <>
-struct Stored<tf32> {
-  using type = float;
-};
-
 // A tile's arithmetic, by the card that this is compiled for: 1 is the tensor cores' of sm_70, 2 that of the later ones
 template <typename T>
 constexpr int kTensorCores = 0;
@@ -29,21 +18,23 @@ constexpr int kTensorCores<bf16> = kArchitecture >= 800 ? 2 : 0;
 template <>
 constexpr int kTensorCores<tf32> = kArchitecture >= 800 ? 2 : 0;
 
-template <typename T, int kTile, Order a, Order b, int kThreads = gemm_threads(kTile), int tensor_cores = kTensorCores<T>>
+// A tile's product, and how many threads make it; without tensor cores as many as asked for. `ahead`: see MmaProduct
+template <typename T, int kRows, int kColumns, Order a, Order b, bool ahead = true,
+          int kSimtThreads = gemm_threads(kRows, kColumns, false), int tensor_cores = kTensorCores<T>>
 struct Product {
-  using type = SimtProduct<typename Stored<T>::type, typename Accumulator<T>::type, kTile, kThreads, a, b>;
+  using S = typename Stored<T>::type;
+  using type = SimtProduct<S, typename Accumulator<S>::type, kRows, kColumns, kSimtThreads, a, b>;
+  static constexpr int kThreads = kSimtThreads;
 };
-template <int kTile, Order a, Order b, int kThreads>
-struct Product<f16, kTile, a, b, kThreads, 1> {
-  using type = VoltaProduct<kTile, a, b>;
+template <int kRows, int kColumns, Order a, Order b, bool ahead, int kSimtThreads>
+struct Product<f16, kRows, kColumns, a, b, ahead, kSimtThreads, 1> {
+  using type = VoltaProduct<kRows, kColumns, a, b>;
+  static constexpr int kThreads = gemm_threads(kRows, kColumns, true);
 };
-template <typename T, int kTile, Order a, Order b, int kThreads>
-struct Product<T, kTile, a, b, kThreads, 2> {
-  using type = MmaProduct<T, kTile, a, b>;
-};
-template <int kTile, Order a, Order b, int kThreads>
-struct Product<tf32, kTile, a, b, kThreads, 2> {
-  using type = Tf32Product<kTile, a, b>;
+template <typename T, int kRows, int kColumns, Order a, Order b, bool ahead, int kSimtThreads>
+struct Product<T, kRows, kColumns, a, b, ahead, kSimtThreads, 2> {
+  using type = MmaProduct<T, kRows, kColumns, a, b, ahead>;
+  static constexpr int kThreads = gemm_threads(kRows, kColumns, true);
 };
 
 }  // namespace blackwell_compat

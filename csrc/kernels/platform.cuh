@@ -113,20 +113,21 @@ __device__ __forceinline__ void async_wait() {
 #endif
 }
 
-// Four 8x8 matrices of 16-bit values, from shared memory (sm_75). Lane l names row l % 8 of matrix l / 8, 16 bytes. In r[i] lane
-// l gets of matrix i row l / 4, columns 2 * (l % 4) and one more; `transposed`: column l / 4, rows 2 * (l % 4) and one more
+// Four 8x8 matrices of 16-bit values, from shared memory (sm_75). Lane l names row l % 8 of matrix l / 8, 16 bytes that lie
+// `behind` bytes behind `row`: a constant, which the instruction has in itself. In r[i] lane l gets of matrix i row l / 4,
+// columns 2 * (l % 4) and one more; `transposed`: column l / 4, rows 2 * (l % 4) and one more
 template <bool transposed>
-__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row) {
+__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row, int behind = 0) {
 #if __CUDA_ARCH__ >= 750
   if (transposed) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+    asm volatile("{.reg .b32 at; add.s32 at, %4, %5; ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [at];}"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
+                 : "r"(shared_address(row)), "r"(behind)
                  : "memory");
   } else {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+    asm volatile("{.reg .b32 at; add.s32 at, %4, %5; ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [at];}"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
+                 : "r"(shared_address(row)), "r"(behind)
                  : "memory");
   }
 #endif

@@ -102,8 +102,9 @@ def test_long_sums_are_split_and_stay_the_same():
     reference.assert_as_accurate(results[0], x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
 
 
-def test_more_tiles_than_multiprocessors():
-    x, weight = on_card(reference.values(128 * 14, 32), reference.values(128 * 14, 32, seed=1))
+def test_large_tiles_where_they_fill_the_card():
+    rows = 128 * torch.cuda.get_device_properties(CARD).multi_processor_count
+    x, weight = on_card(reference.values(rows, 32), reference.values(128, 32, seed=1))
     got = bc.compat_linear(x, weight).cpu()
     assert not fakecard.here() or any(name.endswith("_128") for name in only_ours())
     reference.assert_as_accurate(got, x.cpu() @ weight.cpu().T, x.cpu().double() @ weight.cpu().double().T)
@@ -223,9 +224,9 @@ def test_a_graph_records_what_was_loaded():
 
 @pytest.mark.usefixtures("chosen")
 def test_a_graph_refuses_what_was_not_loaded():
-    x = on_card(torch.ones(16, 14 * 128, dtype=torch.float16).T)[0]  # large and strided, as in no other test
+    x = on_card(torch.ones(512, 18 * 128, dtype=torch.float16).T)[0]  # large and strided, as in no other test
     with pytest.raises(
-        RuntimeError, match=r"compat_gemm_f16_tn_128 is not loaded on cuda:0 yet.*blackwell_compat\.warmup"
+        RuntimeError, match=r"compat_gemm_f16_tn_(128|256) is not loaded on cuda:0 yet.*blackwell_compat\.warmup"
     ):
         captured(lambda: bc.compat_linear(x, x))
 

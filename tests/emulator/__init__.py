@@ -72,8 +72,8 @@ def library(path: Path) -> ctypes.CDLL:
 class Emulator:
     """The kernels of one folder, compiled for one generation of cards."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.library = path, library(path)
+    def __init__(self, path: Path, arch: int) -> None:
+        self.path, self.arch, self.library = path, arch, library(path)
 
     def kernels(self) -> list[str]:
         return sorted(self.library.emulator_kernels().decode().split())
@@ -105,7 +105,8 @@ class Emulator:
 
 def load(arch: int, checked: bool | None = None, sources: Path = KERNELS) -> Emulator:
     """The emulator of cards with `__CUDA_ARCH__` `arch`, built if need be. `checked` None: as pytest --checked says."""
-    return Emulator(build(arch, bool(os.environ.get("EMULATOR_CHECKED")) if checked is None else checked, sources))
+    checks = bool(os.environ.get("EMULATOR_CHECKED")) if checked is None else checked
+    return Emulator(build(arch, checks, sources), arch)
 
 
 def install(checked: bool | None = None, sources: Path = KERNELS) -> list[str]:

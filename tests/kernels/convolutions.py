@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import emulator
 import torch
-from products import ceil_div, guarded
+from products import ceil_div, guarded, threads_of
 
 POINTERS, LENGTHS = ("input", "weight", "bias", "residual", "out", "partial"), ("in_length", "out_length")
 STRIDES = tuple(f"{name}_{axis}" for name in ("input", "out", "residual") for axis in ("batch", "channel", "position"))
@@ -97,7 +97,7 @@ class Convolution:
         return torch.nn.functional.conv1d(x, weight, bias, **options)
 
     def run(self, card: emulator.Emulator) -> torch.Tensor:
-        x, weight, (direct, dtype, size) = self.input, self.weight, self.named()
+        x, weight, (direct, dtype, rows, columns) = self.input, self.weight, self.named()
         like = self.by_torch(x.to("meta"), weight.to("meta"), None)
         batch, channels, length = like.shape
         out = laid(torch.full(like.shape, float("nan"), dtype=x.dtype), self.channels_last)
@@ -140,17 +140,19 @@ class Convolution:
         by_output = weight.as_strided(shape, (of_group * first, *inner))
         positions = ceil_div(length, p.phases)
         if direct:
-            packed = by_output if size == 1 else self.pack(card, by_output.permute(0, 2, 3, 1), 8).permute(0, 3, 1, 2)
-            p.row_tiles, p.column_tiles = ceil_div(positions, 4), p.groups * ceil_div(p.out_channels, size)
+            packed = (
+                by_output if columns == 1 else self.pack(card, by_output.permute(0, 2, 3, 1), 8).permute(0, 3, 1, 2)
+            )
+            p.row_tiles, p.column_tiles = ceil_div(positions, 4), p.groups * ceil_div(p.out_channels, columns)
         else:
             packed = self.pack(card, by_output, 16 // x.element_size())
-            p.row_tiles, p.column_tiles = ceil_div(positions, size), ceil_div(p.out_channels, size)
+            p.row_tiles, p.column_tiles = ceil_div(positions, rows), ceil_div(p.out_channels, columns)
         p.weight = packed.data_ptr()
         p.weight_group, p.weight_out, p.weight_tap, p.weight_channel = packed.stride()
         grid = p.row_tiles * p.column_tiles * p.phases * batch
         if direct:
             accumulator = 8 if dtype == "f64" else 4
-            card.launch(self.kernel, ceil_div(grid, 128), 128, 128 * 4 * size * accumulator, p)
+            card.launch(self.kernel, ceil_div(grid, 128), 128, 128 * 4 * columns * accumulator, p)
             return out
         aligned = all(n * x.element_size() % 16 == 0 for n in (p.in_channels, p.input_batch, p.input_position))
         p.vectors = p.input_channel == 1 and aligned and p.input % 16 == 0
@@ -158,21 +160,23 @@ class Convolution:
         between = math.gcd(p.stride, p.tap_step)
         p.share, p.tap_lines = p.stride // between, p.tap_step // between
         p.window_taps = min(ceil_div(taps, p.share), self.window_taps)
-        p.window_rows = size + (p.window_taps - 1) * p.tap_lines
+        p.window_rows = rows + (p.window_taps - 1) * p.tap_lines
         p.splits = self.splits
         partial = sums(out, self.splits) if self.splits > 1 else None
         if partial is not None:
             p.partial = partial.data_ptr()
-        threads = 2 * size * (2 if dtype == "f64" else 1)
-        card.launch(self.kernel, grid * p.groups * p.splits, threads, 2 * (p.window_rows + size) * 80, p)
+        threads = threads_of(dtype, card.arch, rows, columns) * (2 if dtype == "f64" else 1)
+        shared = (2 * p.window_rows + (3 if card.arch in (800, 900, 1000, 1030) else 2) * columns) * 80
+        card.launch(self.kernel, grid * p.groups * p.splits, threads, shared, p)
         if partial is not None:
             name = f"compat_conv1d_reduce_{dtype.removeprefix('t')}"
             card.launch(name, ceil_div(out.numel(), 256), 256, 0, p)
         return out
 
-    def named(self) -> tuple[bool, str, int]:
+    def named(self) -> tuple[bool, str, int, int]:
         parts = self.kernel.removeprefix("compat_conv1d_").split("_")
-        return parts[0] == "direct", parts[-2], int(parts[-1])
+        sides = [int(side) for side in parts[-1].split("x")]
+        return parts[0] == "direct", parts[-2], sides[0], sides[-1]
 
     @staticmethod
     def pack(card: emulator.Emulator, t: torch.Tensor, multiple: int) -> torch.Tensor:

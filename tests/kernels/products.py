@@ -38,7 +38,14 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def operand_bytes(size: int, element: int, k_major: bool) -> int:
-    return size * 80 if k_major else 64 // element * (size * element + 16)
+    return size * 80 if k_major else 64 // element * (size * element + (32 if element == 4 else 16))
+
+
+def threads_of(dtype: str, arch: int, rows: int, columns: int) -> int:
+    """Of a tile's product: tensor cores have a warp for 64 or 32 rows and columns each."""
+    if arch < {"f16": 700, "bf16": 800, "tf32": 800}.get(dtype, 9999):
+        return rows + columns if rows == columns else rows * columns // 64
+    return 32 * (rows // (64 if rows >= 128 else 32)) * (columns // (64 if columns >= 128 else 32))
 
 
 @dataclass
@@ -60,7 +67,7 @@ class Product:
         element = a.element_size()
         batch, (m, k), n = max(a.shape[0], b.shape[0]), a.shape[1:], b.shape[1]
         out = guarded(torch.full((batch, m, n), float("nan"), dtype=a.dtype))
-        rows, columns, depth, threads, shared = self.grid(kind, layout, int(size), element, arch)
+        rows, columns, depth, threads, shared = self.grid(kind, dtype, layout, int(size), element, arch)
         p = Params(
             a=None if self.ones else a.data_ptr(),
             b=b.data_ptr(),
@@ -91,13 +98,15 @@ class Product:
         return out
 
     @staticmethod
-    def grid(kind: str, layout: str, size: int, element: int, arch: int) -> tuple[int, int, int, int, int]:
+    def grid(kind: str, dtype: str, layout: str, size: int, element: int, arch: int) -> tuple[int, int, int, int, int]:
         """Rows and columns of the result that a block makes, the least depth, threads, bytes of shared memory."""
         accumulator = 8 if element == 8 else 4
         if kind == "gemm":
-            of_a = operand_bytes(size, element, layout != "tn")
+            rows = min(size, 128)  # 256: a tile of 128 x 256
+            of_a = operand_bytes(rows, element, layout != "tn")
             of_b = operand_bytes(size, element, layout in ("nt", "any"))
-            return size, size, 64 // element, 2 * size, (3 if arch >= 800 else 2) * (of_a + of_b)
+            shared = (3 if arch >= 800 else 2) * (of_a + of_b)
+            return rows, size, 64 // element, threads_of(dtype, arch, rows, size), shared
         if layout == "nt":
             columns = 4 if size <= 4 else 2
             return size, columns, 16 // element, 128, size * columns * 4 * accumulator

@@ -7,7 +7,7 @@ import emulator
 import pytest
 import reference
 import torch
-from products import DTYPES, ceil_div, guarded
+from products import DTYPES, ceil_div, guarded, threads_of
 
 ARCHITECTURES = (500, 800)
 STRIDES = ("input_batch", "input_channel", "input_row", "input_column", "out_batch", "out_channel", "out_position")
@@ -128,7 +128,7 @@ def tiles(arch, case, dtype, size, splits=1, channels_last=False):
     p.partial = partial.data_ptr() if splits > 1 else None
     card = emulator.load(arch)
     shared = (3 if arch >= 800 else 2) * 2 * size * 80
-    threads = 2 * size * (2 if dtype == "f64" else 1)
+    threads = threads_of(dtype, arch, size, size) * (2 if dtype == "f64" else 1)
     card.launch(f"compat_conv2d_{dtype}_{size}", p.row_tiles * p.column_tiles * p.groups * splits, threads, shared, p)
     if splits > 1:
         card.launch(f"compat_conv2d_reduce_{dtype.removeprefix('t')}", ceil_div(out.numel(), 256), 256, 0, p)

@@ -9,7 +9,8 @@ from products import DTYPES, guarded
 from test_gemm import ACTIVATIONS
 
 ARCHITECTURES = (610, 700, 750, 800, 1200)
-TILES = [(dtype, size) for dtype in ("f32", "tf32", "f16", "bf16") for size in (64, 128)] + [("f64", 64)]
+SIZES = ("64", "128", "128x64", "256x32")
+TILES = [(dtype, size) for dtype in ("f32", "tf32", "f16", "bf16") for size in SIZES] + [("f64", "64")]
 DIRECT = [(dtype, outs) for dtype in DTYPES for outs in (1, 8)]
 
 

@@ -75,6 +75,15 @@ def test_gemm(arch, card, dtype, layout, size):
     check(Product(f"compat_gemm_{dtype}_{layout}_{size}", a, b), card, arch)
 
 
+@pytest.mark.parametrize("layout", ["nt", "nn", "tn"])
+@pytest.mark.parametrize("dtype", ["tf32", "f16", "bf16"])
+def test_wide_tiles(dtype, layout):
+    """From sm_80 on; 2100 rows are more than a band of tiles has."""
+    piece = 16 // DTYPES[dtype.removeprefix("t")].itemsize
+    for m, n, k in ((136, 256 + piece, 64 + piece), (2104, 264, 8)):
+        check(Product(f"compat_gemm_{dtype}_{layout}_256", *make(dtype, layout, m, n, k)), emulator.load(800), 800)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (65, 3, 7), (64, 65, 33), (3, 70, 129), (5, 7, 0)])
 def test_any_sizes_and_strides(arch, card, dtype, m, n, k):

@@ -106,9 +106,9 @@ inline void needs_arch(const char* what) {
 }
 
 template <bool transposed>
-inline void load_matrices(unsigned (&r)[4], const void* row, ::emulator::Where where = ::emulator::here()) {
+inline void load_matrices(unsigned (&r)[4], const void* row, int behind = 0, ::emulator::Where where = ::emulator::here()) {
   needs_arch<750>("load_matrices");
-  ::emulator::load_matrices(r, row, transposed, where);
+  ::emulator::load_matrices(r, static_cast<const unsigned char*>(row) + behind, transposed, where);
 }
 
 inline void multiply_16x8x16(f16, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
