@@ -235,7 +235,17 @@ __device__ __forceinline__ void take_all(const ReduceParams& p, typename Op::Sta
   constexpr int kPack = Pack<T>::kSize, kTurns = 4;
   const int64_t step = p.lanes;
   if (p.packs) {
-    for (int64_t i = first + int64_t(lane) * kPack; i < end; i += step * kPack) {
+    int64_t i = first + int64_t(lane) * kPack;
+    for (; i + (kTurns - 1) * step * kPack < end; i += kTurns * step * kPack) {
+      Pack<T> read[kTurns];
+#pragma unroll
+      for (int turn = 0; turn < kTurns; ++turn) {
+        read[turn] = *reinterpret_cast<const Pack<T>*>(in + offset_of(p.reduced, i + turn * step * kPack));
+      }
+#pragma unroll
+      for (int turn = 0; turn < kTurns; ++turn) Op::take(p, state, read[turn].value, i + turn * step * kPack, 1);
+    }
+    for (; i < end; i += step * kPack) {
       const Pack<T> pack = *reinterpret_cast<const Pack<T>*>(in + offset_of(p.reduced, i));
       Op::take(p, state, pack.value, i, 1);
     }

@@ -85,6 +85,7 @@ def made(kernel, card, x, dims, dtype=None, **what):
 LAYOUTS = {  # the tensor, the dimensions, how it is launched
     "rows": (lambda x: x.reshape(30, 128), [1], {"lanes": 16}),
     "rows in packs": (lambda x: x.reshape(30, 128), [1], {"lanes": 4, "packs": True}),
+    "packs that are left": (lambda x: x.reshape(24, 160), [1], {"lanes": 4, "packs": True}),
     "odd rows": (lambda x: x[:3835].reshape(65, 59), [1], {"lanes": 2}),
     "one thread a row": (lambda x: x[:3837].reshape(1279, 3), [1], {"lanes": 1}),
     "columns": (lambda x: x[:3835].reshape(59, 65), [0], {"lanes": 8, "across": True}),
@@ -140,7 +141,9 @@ def test_variances(card, dtype, shift, layout):
         torch.testing.assert_close(mean.double(), x.double().mean(dims), rtol=limit, atol=0)
 
 
-@pytest.mark.parametrize("layout", ["rows in packs", "odd rows", "columns in parts", "all", "between"])
+@pytest.mark.parametrize(
+    "layout", ["rows in packs", "packs that are left", "odd rows", "columns in parts", "all", "between"]
+)
 @pytest.mark.parametrize("dtype", [*DTYPES.values(), torch.int64, torch.int32, torch.uint8], ids=str)
 @pytest.mark.parametrize("kind", ["max", "min"])
 def test_extremes(card, kind, dtype, layout):
