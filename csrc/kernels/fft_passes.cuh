@@ -133,6 +133,20 @@ struct FftFrame {
   bool active;  // a frame that is not there has no values
 
   __device__ __forceinline__ Complex<A>& at(int buffer, int i) const { return work[buffer + padded<A>(base + i)]; }
+
+  // visit(q, value) of the R values i + q * apart of a buffer, which lie one distance apart where that is whole groups.
+  template <int R, typename Visit>
+  __device__ __forceinline__ void each(int buffer, int i, int apart, const Visit& visit) const {
+    if (apart % (1 << fft_pad_shift(sizeof(A))) == 0) {
+      Complex<A>* const first = &at(buffer, i);
+      const int distance = padded<A>(apart);
+#pragma unroll
+      for (int q = 0; q < R; ++q) visit(q, first[q * distance]);
+    } else {
+#pragma unroll
+      for (int q = 0; q < R; ++q) visit(q, at(buffer, i + q * apart));
+    }
+  }
 };
 
 template <int R, typename A>
@@ -142,16 +156,13 @@ __device__ __forceinline__ void fft_pass(const FftFrame<A>& frame, int from, int
   for (int j = frame.lane; j < apart; j += frame.lanes) {
     const int k = j - quotient(j, size, by_size) * size;
     Complex<A> v[R];
-#pragma unroll
-    for (int q = 0; q < R; ++q) v[q] = frame.at(from, j + q * apart);
+    frame.template each<R>(from, j, apart, [&](int q, const Complex<A>& value) { v[q] = value; });
     if (size > 1) {
 #pragma unroll
       for (int q = 1; q < R; ++q) v[q] = v[q] * twiddles[(q - 1) * size + k];
     }
     Butterfly<R, A>::run(v);
-    const int first = (j - k) * R + k;
-#pragma unroll
-    for (int q = 0; q < R; ++q) frame.at(to, first + q * size) = v[q];
+    frame.template each<R>(to, (j - k) * R + k, size, [&](int q, Complex<A>& value) { value = v[q]; });
   }
 }
 
