@@ -157,10 +157,12 @@ def test_few_positions_are_split_and_stay_the_same():
     check(x.cpu(), weight.cpu())
 
 
-def test_many_positions_take_large_tiles():
-    x, weight = on_card(reference.values(1, 16, 128 * 200), reference.values(72, 16, 1, seed=1))
+@pytest.mark.parametrize(("tile", "rows", "outputs"), [("128", 128, 128), ("128x64", 128, 64), ("256x32", 256, 32)])
+def test_many_positions_take_large_tiles(tile, rows, outputs):
+    positions = rows * torch.cuda.get_device_properties(CARD).multi_processor_count
+    x, weight = on_card(reference.values(1, 16, positions), reference.values(outputs, 16, 1, seed=1))
     got = bc.compat_conv1d(x, weight).cpu()
-    assert not fakecard.here() or "compat_conv1d_f32_128" in only_ours()
+    assert not fakecard.here() or f"compat_conv1d_f32_{tile}" in only_ours()
     reference.assert_as_accurate(
         got, *(torch.nn.functional.conv1d(x.cpu().to(t), weight.cpu().to(t)) for t in (torch.float32, torch.float64))
     )
