@@ -32,9 +32,8 @@ constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / 32;
 // keys and values half as often, where there is no mask; all of them the same 16 rows and each its own keys, for want of rows.
 enum class AttentionKind { kPlain, kBand, kTall, kFew };
 
-constexpr bool has_large_shared_memory(int architecture) {  // two blocks of more than 48 KiB
-  return architecture == 800 || architecture == 870 || (architecture >= 900 && architecture < 1200);
-}
+// Two blocks of more than 48 KiB, and no local memory with as many keys
+constexpr bool has_tall_tiles(int architecture) { return architecture == 800 || architecture == 870 || architecture == 900; }
 
 // Query rows of a block and keys that it takes at a time, for values of up to `width` columns
 constexpr int attention_rows(AttentionKind kind, int width) {
@@ -44,7 +43,7 @@ constexpr int attention_rows(AttentionKind kind, int width) {
 constexpr int attention_keys(AttentionKind kind, int width, int architecture) {
   if (kind == AttentionKind::kPlain) return width <= 128 ? 32 : 16;
   if (kind == AttentionKind::kFew) return 16 * kAttentionWarps;
-  if (kind == AttentionKind::kTall && width == 128) return has_large_shared_memory(architecture) ? 48 : 32;
+  if (kind == AttentionKind::kTall && width == 128) return has_tall_tiles(architecture) ? 48 : 32;
   return width <= 128 ? 64 : architecture >= 800 ? 32 : 16;
 }
 // Lines for multiply-adds are 16 bytes apart beyond their length, those of weights 4 floats. Of few rows each warp has the

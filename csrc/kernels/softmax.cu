@@ -214,18 +214,17 @@ __device__ __forceinline__ void softmax_grad_columns(const SoftmaxParams& p) {
 
 using namespace blackwell_compat;
 
-// More threads than teams have: the fewer registers, the more blocks are on a multiprocessor, each at another part of its row
-BC_ENTRY(compat_softmax_rows_f32, 768, SoftmaxParams, softmax_rows<float>)
-BC_ENTRY(compat_softmax_rows_f16, 1024, SoftmaxParams, softmax_rows<f16>)
-BC_ENTRY(compat_softmax_rows_bf16, 1024, SoftmaxParams, softmax_rows<bf16>)
+BC_ENTRY(compat_softmax_rows_f32, row_bounds(768, kArchitecture), SoftmaxParams, softmax_rows<float>)
+BC_ENTRY(compat_softmax_rows_f16, row_bounds(1024, kArchitecture), SoftmaxParams, softmax_rows<f16>)
+BC_ENTRY(compat_softmax_rows_bf16, row_bounds(1024, kArchitecture), SoftmaxParams, softmax_rows<bf16>)
 BC_ENTRY(compat_softmax_rows_f64, 256, SoftmaxParams, softmax_rows<double>)
 BC_ENTRY(compat_softmax_columns_f32, 256, SoftmaxParams, softmax_columns<float>)
 BC_ENTRY(compat_softmax_columns_f16, 256, SoftmaxParams, softmax_columns<f16>)
 BC_ENTRY(compat_softmax_columns_bf16, 256, SoftmaxParams, softmax_columns<bf16>)
 BC_ENTRY(compat_softmax_columns_f64, 256, SoftmaxParams, softmax_columns<double>)
 BC_ENTRY(compat_softmax_grad_rows_f32, 512, SoftmaxParams, softmax_grad_rows<float>)
-BC_ENTRY(compat_softmax_grad_rows_f16, 768, SoftmaxParams, softmax_grad_rows<f16>)
-BC_ENTRY(compat_softmax_grad_rows_bf16, 768, SoftmaxParams, softmax_grad_rows<bf16>)
+BC_ENTRY(compat_softmax_grad_rows_f16, row_bounds(768, kArchitecture), SoftmaxParams, softmax_grad_rows<f16>)
+BC_ENTRY(compat_softmax_grad_rows_bf16, row_bounds(768, kArchitecture), SoftmaxParams, softmax_grad_rows<bf16>)
 BC_ENTRY(compat_softmax_grad_rows_f64, 256, SoftmaxParams, softmax_grad_rows<double>)
 BC_ENTRY(compat_softmax_grad_columns_f32, 256, SoftmaxParams, softmax_grad_columns<float>)
 BC_ENTRY(compat_softmax_grad_columns_f16, 256, SoftmaxParams, softmax_grad_columns<f16>)

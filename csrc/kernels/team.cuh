@@ -9,6 +9,14 @@ constexpr int kMostTeam = 512, kTeamSharedBytes = kMostTeam / 32 * 8;
 // Half as many for double, whose values take twice the registers
 constexpr int most_team(int element) { return element == 8 ? kMostTeam / 2 : kMostTeam; }
 
+// Launch bounds of a kernel that keeps a row in registers: more threads than a team has, since the fewer registers, the more
+// blocks are on a multiprocessor, each at another part of its row; less than where sm_90 does without local memory, and others do
+// not.
+constexpr int row_bounds(int threads, int architecture) {
+  if (architecture == 900) return threads;
+  return architecture == 1000 || architecture == 1030 ? kMostTeam : threads == 1024 ? 768 : 640;
+}
+
 // Threads that have a row of n values in their registers, `values` each, if there can be so many
 constexpr int team_of(long long n, int element, int values = kRowValues) {
   int size = 1;
