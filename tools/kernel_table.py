@@ -64,7 +64,8 @@ def cuobjdump() -> str:
 
 def examine(tool: str, kernel: str, capability: int) -> Usage:
     """Compiles a kernel and asks `tool` what it became."""
-    code = _C.runtime_compile(f"{kernel}.cu", _C.runtime_kernel_source(kernel), _C.runtime_kernel_options(), capability)
+    options = _C.runtime_kernel_options(f"sm_{capability}", 10 * capability)
+    code = _C.runtime_compile(f"{kernel}.cu", _C.runtime_kernel_source(kernel), options, capability)
     with tempfile.NamedTemporaryFile(prefix="kernel-") as file:
         file.write(code)
         file.flush()

@@ -96,9 +96,7 @@ bool attend(const Call& call, const Tensor& out) {
   const int64_t rows = queries * fold, units = batch * heads / fold;
   const auto row_tiles_of = [&](AttentionKind kind) { return ceil_div(rows, attention_rows(kind, tile)); };
 
-  const auto shared_bytes_of = [&](AttentionKind kind) {
-    return attention_shared_bytes(kind, tile, element, 10 * card.capability);
-  };
+  const auto shared_bytes_of = [&](AttentionKind kind) { return attention_shared_bytes(kind, tile, element, card.tiles_for); };
 
   AttentionKind kind = AttentionKind::kPlain;
   if (takes_tensor_cores(dtype, card.capability)) {
@@ -133,7 +131,7 @@ bool attend(const Call& call, const Tensor& out) {
   p.vectors = is_aligned(call.query) && is_aligned(call.key) && is_aligned(call.value);
 
   const int64_t row_tiles = row_tiles_of(kind), blocks = row_tiles * units;
-  const int64_t keys_of_tile = attention_keys(kind, tile, 10 * card.capability), key_tiles = ceil_div(keys, keys_of_tile);
+  const int64_t keys_of_tile = attention_keys(kind, tile, card.tiles_for), key_tiles = ceil_div(keys, keys_of_tile);
   const bool few = kind == AttentionKind::kFew;
   const int64_t enough = int64_t{few ? kFewBlocks : 1} * card.multiprocessors, wanted = few ? enough : 2 * enough;
   const int64_t most = blocks >= enough ? 1 : std::min(ceil_div(wanted, blocks), key_tiles);

@@ -158,7 +158,7 @@ class Convolution {
     runtime::launch(name, out_.device(),
                     {tiles(size) * splits,
                      conv_threads(size, size, static_cast<int>(element_), uses_tensor_cores(dtype_, coarse, card_.capability)),
-                     conv2d_shared_bytes(size, 10 * card_.capability)},
+                     conv2d_shared_bytes(size, card_.tiles_for)},
                     &p_);
     if (splits > 1) each_result("compat_conv2d_reduce_");
   }

@@ -175,7 +175,7 @@ class Convolution {
     const int rows = static_cast<int>(tile.rows), columns = static_cast<int>(tile.columns);
     runtime::launch("compat_conv1d_" + product_dtype(dtype_, card_.capability) + "_" + tile.name(), out_.device(),
                     {blocks(tile, positions) * parts, conv_threads(rows, columns, element, tensor_cores()),
-                     conv1d_shared_bytes(columns, p_.window_rows, 10 * card_.capability)},
+                     conv1d_shared_bytes(columns, p_.window_rows, card_.tiles_for)},
                     &p_);
     if (parts > 1) {
       runtime::launch(std::string("compat_conv1d_reduce_") + kernel_dtype(dtype_), out_.device(),
@@ -187,7 +187,7 @@ class Convolution {
   // chunk of channels takes then.
   int64_t set_window(const Tile& tile) {
     const int64_t common = std::gcd(p_.stride, p_.tap_step), share = p_.stride / common, lines = p_.tap_step / common;
-    const int architecture = 10 * card_.capability;
+    const int architecture = card_.tiles_for;
     const int64_t room = (conv1d_most_shared_bytes(architecture) -
                           conv1d_shared_bytes(static_cast<int>(tile.columns), static_cast<int>(tile.rows), architecture)) /
                          (kConv1dStages * (kGemmDepthBytes + kGemmPadBytes));

@@ -179,7 +179,7 @@ class Product {
     const int element = static_cast<int>(a_.element), rows = std::min(size, 128);
     return {(is_coarse() ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
             gemm_threads(rows, size, uses_tensor_cores(dtype_, is_coarse(), card_.capability)),
-            gemm_shared_bytes(rows, size, element, layout_, 10 * card_.capability),
+            gemm_shared_bytes(rows, size, element, layout_, card_.tiles_for),
             rows,
             size,
             kGemmDepthBytes / element};

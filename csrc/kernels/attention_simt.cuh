@@ -13,7 +13,7 @@ class SimtAttention {
 
  public:
   using Lines = PaddedLines<T, kWidth>;
-  static constexpr int kKeys = attention_keys(kKind, kWidth, kArchitecture);
+  static constexpr int kKeys = attention_keys(kKind, kWidth, kTilesFor);
   static constexpr int kRowsOfWarp = attention_rows(kKind, kWidth) / kAttentionWarps, kOwnRows = kRowsOfWarp / kDown;
   static constexpr int kOwnKeys = kKeys / kAcross, kOwnColumns = kWidth / kAcross, kLanes = kAcross;
 

@@ -21,7 +21,7 @@ struct Conv1dTraits {
   using Shape = TileShape<scalar_t, kColumns, Order::kAlongK>;
   using Weights = TileLoader<scalar_t, kColumns, kThreads, Order::kAlongK>;
   using Loader = WindowLoader<scalar_t, kThreads>;
-  static constexpr int kSharedBytes = conv1d_shared_bytes(kColumns, kRows, kArchitecture);
+  static constexpr int kSharedBytes = conv1d_shared_bytes(kColumns, kRows, kTilesFor);
   static_assert(Product::kSliceRows * (kColumns + 8) * sizeof(accumulator_t) <= kSharedBytes);
   static_assert((Product::kSliceRows + 4) * kColumns * sizeof(accumulator_t) <= kSharedBytes);
 };
@@ -31,7 +31,7 @@ __device__ __forceinline__ void conv1d(const Conv1dParams& p) {
   using T = typename Traits::scalar_t;
   using A = typename Traits::accumulator_t;
   constexpr int kLine = Traits::Shape::kLine, kDepth = Traits::Shape::kDepth;
-  constexpr int kStages = conv1d_weight_stages(kArchitecture), kAhead = kStages - 1;
+  constexpr int kStages = conv1d_weight_stages(kTilesFor), kAhead = kStages - 1;
   BC_SHARED(shared);
   T* const windows = reinterpret_cast<T*>(shared);
   T* const weights = windows + kConv1dStages * p.window_rows * kLine;

@@ -166,10 +166,10 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
   using Chosen = blackwell_compat::Product<T, kTile, kTile, Order::kAlongK, Order::kAlongK, true,
                                            conv_threads(kTile, kTile, sizeof(S), false)>;
   using Product = typename Chosen::type;
-  constexpr int kThreads = Chosen::kThreads, kStages = gemm_stages(kArchitecture), kAhead = kStages - 1;
-  static_assert(2 * kStages * Shape::kSize * sizeof(S) == conv2d_shared_bytes(kTile, kArchitecture));
-  static_assert(Product::kSliceRows * (kTile + 8) * sizeof(A) <= conv2d_shared_bytes(kTile, kArchitecture));
-  static_assert((Product::kSliceRows + 4) * kTile * sizeof(A) <= conv2d_shared_bytes(kTile, kArchitecture));
+  constexpr int kThreads = Chosen::kThreads, kStages = gemm_stages(kTilesFor), kAhead = kStages - 1;
+  static_assert(2 * kStages * Shape::kSize * sizeof(S) == conv2d_shared_bytes(kTile, kTilesFor));
+  static_assert(Product::kSliceRows * (kTile + 8) * sizeof(A) <= conv2d_shared_bytes(kTile, kTilesFor));
+  static_assert((Product::kSliceRows + 4) * kTile * sizeof(A) <= conv2d_shared_bytes(kTile, kTilesFor));
   BC_SHARED(shared);
   S* const inputs = reinterpret_cast<S*>(shared);
   S* const weights = inputs + kStages * Shape::kSize;

@@ -8,14 +8,14 @@ template <typename T, int kTileRows, int kTileColumns, GemmLayout layout>
 struct GemmTraits {
   using scalar_t = typename Stored<T>::type;
   using accumulator_t = typename Accumulator<scalar_t>::type;
-  static constexpr int kRows = kTileRows, kColumns = kTileColumns, kStages = gemm_stages(kArchitecture);
+  static constexpr int kRows = kTileRows, kColumns = kTileColumns, kStages = gemm_stages(kTilesFor);
   static constexpr Order kOrderA = order_of_a(layout), kOrderB = order_of_b(layout);
   using ShapeA = TileShape<scalar_t, kRows, kOrderA>;
   using ShapeB = TileShape<scalar_t, kColumns, kOrderB>;
   using Chosen = blackwell_compat::Product<T, kRows, kColumns, kOrderA, kOrderB>;
   using Product = typename Chosen::type;
   static constexpr int kThreads = Chosen::kThreads;
-  static constexpr int kSharedBytes = gemm_shared_bytes(kRows, kColumns, sizeof(scalar_t), layout, kArchitecture);
+  static constexpr int kSharedBytes = gemm_shared_bytes(kRows, kColumns, sizeof(scalar_t), layout, kTilesFor);
   static_assert(kStages * (ShapeA::kSize + ShapeB::kSize) * sizeof(scalar_t) == kSharedBytes,
                 "the host asks for as much shared memory as the tiles take");
   static_assert(Product::kSliceRows * (kColumns + 8) * sizeof(accumulator_t) <= kSharedBytes);

@@ -21,6 +21,14 @@ constexpr int kArchitecture = __CUDA_ARCH__;  // 1200 is sm_120
 constexpr int kArchitecture = 0;  // nvcc looks through the file for the host, too
 #endif
 
+// What shared memory and tiles are laid out for. The host reckons with the same: with the card's own architecture, also where an
+// older compiler makes the code
+#ifdef BC_TILES_FOR
+constexpr int kTilesFor = BC_TILES_FOR;
+#else
+constexpr int kTilesFor = kArchitecture;
+#endif
+
 struct f16 {
   unsigned short bits;
 };

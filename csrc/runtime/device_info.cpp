@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "runtime/driver.h"
+#include "runtime/kernel_images.h"
 
 namespace blackwell_compat::runtime {
 namespace {
@@ -23,10 +24,13 @@ DeviceInfo ask(c10::Device device) {
     BC_CU(cuDeviceGetAttribute(&found, attribute, handle), "Asking ", device, " for attribute ", attribute);
     return found;
   };
+  const int capability = 10 * value(kCapabilityMajor) + value(kCapabilityMinor);
+  const int embedded = architecture_of(embedded_for(capability));
   char name[128] = {};
   BC_CU(cuDeviceGetName(name, sizeof name, handle), "Asking ", device, " for its name");
   return {name,
-          10 * value(kCapabilityMajor) + value(kCapabilityMinor),
+          capability,
+          10 * (embedded > 0 ? embedded : capability),
           value(kMultiprocessors),
           value(kSharedOptin),
           value(kThreadsPerMultiprocessor),

@@ -26,6 +26,8 @@ std::string choose_image(const KernelImages& images, int capability, int driver_
   return fits(newest) && !can_compile ? "compute_" + std::to_string(newest) : "";
 }
 
+int architecture_of(const std::string& image) { return image.empty() ? 0 : std::stoi(image.substr(image.find('_') + 1)); }
+
 std::string embedded_for(int capability) {
   const KernelImages& images = kernel_images();
   if (images.architectures.empty()) return "";

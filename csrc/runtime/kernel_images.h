@@ -21,4 +21,7 @@ std::string choose_image(const KernelImages& images, int capability, int driver_
 // That, of this build, with the driver and the compilers that are there.
 std::string embedded_for(int capability);
 
+// 86 of "sm_86" and "compute_86", 0 of an empty one.
+int architecture_of(const std::string& image);
+
 }  // namespace blackwell_compat::runtime

@@ -78,14 +78,20 @@ std::atomic<bool>& takes_ptx_alone(c10::Device device) {
   return cards.at(device.index());
 }
 
+std::string compiled_for(const std::string& name, c10::Device device, const Target& target,
+                         const std::function<void()>& before = {}) {
+  const auto options = kernel_options(target.architecture, device_info(device).tiles_for);
+  return compiled(name + ".cu", kernel_source(name), options, target, before);
+}
+
 Code code_of(const std::string& name, c10::Device device, const std::function<void()>& before_compiling = {}) {
-  const int capability = device_info(device).capability;
+  const int capability = device_info(device).capability, tiles_for = device_info(device).tiles_for;
   const Entry& entry = entry_of(name);
   const std::string embedded = entry.embedded && !takes_ptx_alone(device) ? embedded_for(capability) : "";
-  if (!embedded.empty()) return {embedded, kernel_images().fatbins.at(entry.source), {}};
+  if (10 * architecture_of(embedded) == tiles_for) return {embedded, kernel_images().fatbins.at(entry.source), {}};
   Target target = target_for(capability);
   if (takes_ptx_alone(device)) target = as_ptx(target);
-  return {target.architecture, nullptr, compiled(name + ".cu", kernel_source(name), kernel_options(), target, before_compiling)};
+  return {target.architecture, nullptr, compiled_for(name, device, target, before_compiling)};
 }
 
 void* load_module(const std::string& name, c10::Device device, const Code& code) {
@@ -94,7 +100,7 @@ void* load_module(const std::string& name, c10::Device device, const Code& code)
   const int capability = device_info(device).capability;
   const auto target = find_target(capability);
   if (target && code.architecture.rfind("sm_", 0) == 0) {
-    const std::string ptx = compiled(name + ".cu", kernel_source(name), kernel_options(), as_ptx(*target));
+    const std::string ptx = compiled_for(name, device, as_ptx(*target));
     if (driver().cuModuleLoadData(&module, ptx.data()) == 0) {
       takes_ptx_alone(device) = true;
       return module;
@@ -246,8 +252,9 @@ std::string kernel_source(const std::string& name) {
   return kernel_sources().at(entry.source).text + std::string("\n") + entry.line + "\n";
 }
 
-const std::vector<std::string>& kernel_options() {
-  static const std::vector<std::string> options{"--std=c++17", "--device-as-default-execution-space"};
+std::vector<std::string> kernel_options(const std::string& architecture, int tiles_for) {
+  std::vector<std::string> options{"--std=c++17", "--device-as-default-execution-space"};
+  if (tiles_for != 10 * architecture_of(architecture)) options.push_back("-DBC_TILES_FOR=" + std::to_string(tiles_for));
   return options;
 }
 

@@ -26,8 +26,9 @@ void add_kernel(const std::string& source, const std::string& line, bool embedde
 // The text that makes one of them.
 std::string kernel_source(const std::string& name);
 
-// What a compiler is told about every one of them, beside the architecture.
-const std::vector<std::string>& kernel_options();
+// What a compiler that makes code for `architecture` ("sm_120") is told about every one of them, for a card whose host reckons
+// with tiles for `tiles_for` (1200).
+std::vector<std::string> kernel_options(const std::string& architecture, int tiles_for);
 
 // Compiles kernels for a card, several at a time, and loads them.
 void load_kernels(const std::vector<std::string>& names, c10::Device device);

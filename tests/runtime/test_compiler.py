@@ -57,9 +57,22 @@ def test_a_card_newer_than_the_compiler_gets_what_runs_there():
 
 
 @needs_nvrtc
+def test_code_of_an_older_compiler_has_the_tiles_of_the_card():
+    """The host asks for the shared memory of the card's own tiles, whatever architecture the code is for."""
+    source = _C.runtime_kernel_source("compat_attention_bf16_128_tall")
+
+    def products(tiles_for):
+        options = _C.runtime_kernel_options("compute_121", tiles_for)
+        return _C.runtime_compile("attention.cu", source, options, 999).count(b"mma.sync")
+
+    assert products(900) > products(1200) == products(1210) > 0
+
+
+@needs_nvrtc
 def test_ranges_round_their_products():
     """A compiler would make one rounding of both: the number that is cut off to 1 on the CPU might become 0."""
-    code = _C.runtime_compile("range.cu", _C.runtime_kernel_source("compat_range"), _C.runtime_kernel_options(), 999)
+    options = _C.runtime_kernel_options("compute_121", 1210)
+    code = _C.runtime_compile("range.cu", _C.runtime_kernel_source("compat_range"), options, 999)
     assert b"mul.rn.f64" in code
     assert b"fma" not in code
 

@@ -12,7 +12,7 @@ namespace blackwell_compat {
 
 using int64_t = long long;
 
-constexpr int kArchitecture = __CUDA_ARCH__;
+constexpr int kArchitecture = __CUDA_ARCH__, kTilesFor = kArchitecture;
 
 struct f16 {
   unsigned short bits;
