@@ -48,7 +48,12 @@ bool glu_backward(Stack* stack) {
   const auto [to_first, to_second] = halves(result, dim);
   const c10::DeviceGuard guard(self.device());
   auto at_first = at::TensorIteratorConfig().add_output(to_first).add_const_input(grad).add_const_input(second).build();
-  auto at_second = at::TensorIteratorConfig().add_output(to_second).add_const_input(grad).add_const_input(first).add_const_input(second).build();
+  auto at_second = at::TensorIteratorConfig()
+                       .add_output(to_second)
+                       .add_const_input(grad)
+                       .add_const_input(first)
+                       .add_const_input(second)
+                       .build();
   if (!compute_pointwise(at_first, kernels, self.scalar_type()) || !compute_pointwise(at_second, of_second, self.scalar_type())) {
     return false;
   }
