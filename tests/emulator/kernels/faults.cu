@@ -134,7 +134,7 @@ TEST_KERNEL(fault_async_overwritten) {
 
 TEST_KERNEL(fault_async_unaligned) {
   BC_SHARED(memory);
-  async_copy_16(memory + p.n / 16 * 4, input(p) + p.n % 16, threadIdx.x > 0);  // line: unaligned
+  async_copy_16(memory + p.n / 16 * 4, input(p) + p.n % 16, true);  // line: unaligned
 }
 
 TEST_KERNEL(fault_async_past_end) {
