@@ -95,12 +95,14 @@ __device__ __forceinline__ unsigned shared_address(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
 
-// 16 bytes from global to shared memory, both aligned to 16; zeros, and nothing is read, where not `valid`. Done when
-// async_wait says so (before sm_80: at once), seen by other threads after a barrier
+// 16 bytes from global to shared memory, both aligned to 16; zeros, and nothing is read, where not `valid`: `global` may be any
+// address then. Done when async_wait says so (before sm_80: at once), seen by other threads after a barrier
 __device__ __forceinline__ void async_copy_16(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800
+  // The instruction wants an aligned address also where it reads nothing
+  const size_t from = reinterpret_cast<size_t>(global) & (valid ? ~size_t{0} : ~size_t{15});
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(from), "r"(bytes) : "memory");
 #else
   *static_cast<uint4*>(shared) = valid ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
 #endif
