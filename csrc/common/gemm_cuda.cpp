@@ -82,7 +82,8 @@ bool takes_tf32(at::ScalarType dtype, int capability) {
 
 // One way to compute a product.
 struct Plan {
-  std::string name;
+  bool few;    // gemv, else gemm
+  int number;  // in the kernel's name
   int threads, shared_bytes;
   int64_t rows, columns;  // of the result, that a block makes
   int64_t depth;          // the least part of K
@@ -154,7 +155,7 @@ class Product {
     }
     for (const Plan& kernel : kernels) {
       for (int64_t splits = 1; splits <= most_splits(); splits *= 2) {
-        if (kernel.name == all[0].name && splits == all[0].splits) continue;
+        if (kernel.number == all[0].number && splits == all[0].splits) continue;
         all.push_back(kernel);
         all.back().splits = splits;
       }
@@ -167,17 +168,18 @@ class Product {
     const bool across = layout_ == GemmLayout::kNN;
     if (a_.rows > (across ? kMostGemvRowsAcross : kMostGemvRows) || (!across && layout_ != GemmLayout::kNT)) return std::nullopt;
     const int rows = gemv_rows(a_.rows);
-    const std::string name = "compat_gemv_" + suffix(rows);
     if (across) {
-      return Plan{name, kGemvThreads, gemv_shared_bytes_across(element, accumulator), rows, gemv_columns_across(element), 1};
+      return Plan{true, rows, kGemvThreads, gemv_shared_bytes_across(element, accumulator), rows, gemv_columns_across(element),
+                  1};
     }
-    return Plan{name, kGemvThreads, gemv_shared_bytes(rows, accumulator), rows, gemv_columns(rows), kAlignment / element};
+    return Plan{true, rows, kGemvThreads, gemv_shared_bytes(rows, accumulator), rows, gemv_columns(rows), kAlignment / element};
   }
 
   // Of 64 x 64, 128 x 128, or 256: 128 x 256.
   Plan tiles(int size) const {
     const int element = static_cast<int>(a_.element), rows = std::min(size, 128);
-    return {(is_coarse() ? "compat_gemm_t" : "compat_gemm_") + suffix(size),
+    return {false,
+            size,
             gemm_threads(rows, size, uses_tensor_cores(dtype_, is_coarse(), card_.capability)),
             gemm_shared_bytes(rows, size, element, layout_, card_.tiles_for),
             rows,
@@ -216,14 +218,15 @@ class Product {
     return (of_data_center ? 1024.0 : 512.0) / (is_coarse() ? 2 : 1);
   }
 
-  std::string suffix(int number) const {
-    return std::string(kernel_dtype(dtype_)) + "_" + name_of(layout_) + "_" + std::to_string(number);
+  std::string kernel(const Plan& plan) const {
+    const char* const family = plan.few ? "compat_gemv_" : is_coarse() ? "compat_gemm_t" : "compat_gemm_";
+    return std::string(family) + kernel_dtype(dtype_) + "_" + name_of(layout_) + "_" + std::to_string(plan.number);
   }
 
   // What the fastest plan depends on.
   std::string key() const {
     std::ostringstream text;
-    text << "gemm " << tiles(64).name << ' ' << p_.M << ' ' << p_.N << ' ' << p_.K << ' ' << p_.batch;
+    text << "gemm " << kernel(tiles(64)) << ' ' << p_.M << ' ' << p_.N << ' ' << p_.K << ' ' << p_.batch;
     return text.str();
   }
 
@@ -250,7 +253,7 @@ class Product {
     const Tensor partial = splits > 1 ? at::empty({splits * out_.numel()}, out_.options().dtype(sum_type())) : Tensor();
     p_.partial = splits > 1 ? partial.mutable_data_ptr() : nullptr;
     const int64_t blocks = row_tiles * column_tiles * splits * p_.batch;
-    runtime::launch(plan.name, out_.device(), {blocks, plan.threads, plan.shared_bytes}, &p_);
+    runtime::launch(kernel(plan), out_.device(), {blocks, plan.threads, plan.shared_bytes}, &p_);
     if (splits > 1) {
       const std::string reduce = std::string("compat_gemm_reduce_") + kernel_dtype(dtype_);
       runtime::launch(reduce, out_.device(), {ceil_div(out_.numel(), kReduceThreads), kReduceThreads, 0}, &p_);
