@@ -94,7 +94,9 @@ bool attend(const Call& call, const Tensor& out) {
   const int64_t group = heads / call.key.size(1), fold = queries <= kMostFoldedQueries ? group : 1;
   const int tile = static_cast<int>(tile_width), element = static_cast<int>(out.element_size());
   const int64_t rows = queries * fold, units = batch * heads / fold;
-  const auto row_tiles_of = [&](AttentionKind kind) { return ceil_div(rows, attention_rows(kind, tile)); };
+  const auto row_tiles_of = [&](AttentionKind kind) {
+    return ceil_div(rows, attention_rows(kind, tile, element, card.tiles_for));
+  };
 
   const auto shared_bytes_of = [&](AttentionKind kind) { return attention_shared_bytes(kind, tile, element, card.tiles_for); };
 
@@ -102,8 +104,8 @@ bool attend(const Call& call, const Tensor& out) {
   if (takes_tensor_cores(dtype, card.capability)) {
     const bool tall = tile <= 128 && fold == 1 && !call.mask.defined() &&
                       row_tiles_of(AttentionKind::kTall) * units >= 2 * card.multiprocessors;
-    const bool few =
-        rows <= attention_rows(AttentionKind::kFew, tile) && shared_bytes_of(AttentionKind::kFew) <= card.shared_bytes_per_block;
+    const bool few = rows <= attention_rows(AttentionKind::kFew, tile, element, card.tiles_for) &&
+                     shared_bytes_of(AttentionKind::kFew) <= card.shared_bytes_per_block;
     kind = tall ? AttentionKind::kTall : few ? AttentionKind::kFew : AttentionKind::kBand;
   }
   const int shared_bytes = shared_bytes_of(kind);
@@ -131,7 +133,7 @@ bool attend(const Call& call, const Tensor& out) {
   p.vectors = is_aligned(call.query) && is_aligned(call.key) && is_aligned(call.value);
 
   const int64_t row_tiles = row_tiles_of(kind), blocks = row_tiles * units;
-  const int64_t keys_of_tile = attention_keys(kind, tile, card.tiles_for), key_tiles = ceil_div(keys, keys_of_tile);
+  const int64_t keys_of_tile = attention_keys(kind, tile, element, card.tiles_for), key_tiles = ceil_div(keys, keys_of_tile);
   const bool few = kind == AttentionKind::kFew;
   const int64_t enough = int64_t{few ? kFewBlocks : 1} * card.multiprocessors, wanted = few ? enough : 2 * enough;
   const int64_t most = blocks >= enough ? 1 : std::min(ceil_div(wanted, blocks), key_tiles);

@@ -35,13 +35,17 @@ enum class AttentionKind { kPlain, kBand, kTall, kFew };
 // Two blocks of more than 48 KiB, and no local memory with as many keys
 constexpr bool has_tall_tiles(int architecture) { return architecture == 800 || architecture == 870 || architecture == 900; }
 
-// Query rows of a block and keys that it takes at a time, for values of up to `width` columns
-constexpr int attention_rows(AttentionKind kind, int width) {
-  if (kind == AttentionKind::kPlain) return width <= 128 ? 64 : 32;
-  return kind == AttentionKind::kFew ? 16 : kind == AttentionKind::kTall ? 128 : 64;
+constexpr bool has_small_shared_memory(int architecture) { return architecture < 700 || architecture == 750; }  // 48, 64 KiB
+
+// Query rows of a block and keys that it takes at a time, for values of up to `width` columns of `element` bytes
+constexpr int attention_rows(AttentionKind kind, int width, int element, int architecture) {
+  if (kind == AttentionKind::kFew) return 16;
+  if (kind != AttentionKind::kPlain) return kind == AttentionKind::kTall ? 128 : 64;
+  if (has_small_shared_memory(architecture)) return width * element <= 256 ? 64 : width * element <= 512 ? 32 : 16;
+  return width <= 128 ? 64 : 32;
 }
-constexpr int attention_keys(AttentionKind kind, int width, int architecture) {
-  if (kind == AttentionKind::kPlain) return width <= 128 ? 32 : 16;
+constexpr int attention_keys(AttentionKind kind, int width, int element, int architecture) {
+  if (kind == AttentionKind::kPlain) return attention_rows(kind, width, element, architecture) / 2;
   if (kind == AttentionKind::kFew) return 16 * kAttentionWarps;
   if (kind == AttentionKind::kTall && width == 128) return has_tall_tiles(architecture) ? 48 : 32;
   return width <= 128 ? 64 : architecture >= 800 ? 32 : 16;
@@ -49,7 +53,7 @@ constexpr int attention_keys(AttentionKind kind, int width, int architecture) {
 // Lines for multiply-adds are 16 bytes apart beyond their length, those of weights 4 floats. Of few rows each warp has the
 // largest score and the sum.
 constexpr int attention_shared_bytes(AttentionKind kind, int width, int element, int architecture) {
-  const int rows = attention_rows(kind, width), keys = attention_keys(kind, width, architecture);
+  const int rows = attention_rows(kind, width, element, architecture), keys = attention_keys(kind, width, element, architecture);
   const bool plain = kind == AttentionKind::kPlain;
   return (rows + 2 * keys) * (width * element + (plain ? 16 : 0)) + (plain ? rows * (keys + 4) * 4 : 0) +
          (kind == AttentionKind::kFew ? kAttentionWarps * rows * 8 : 0);

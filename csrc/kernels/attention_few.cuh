@@ -14,8 +14,9 @@ __device__ __forceinline__ int sum_at(int row, int column) {
 
 template <typename T, int kWidth>
 __device__ __forceinline__ void few_rows(const AttentionParams& p) {
-  constexpr int kRows = attention_rows(AttentionKind::kFew, kWidth);
-  constexpr int kTileKeys = attention_keys(AttentionKind::kFew, kWidth, kTilesFor), kKeys = kTileKeys / kAttentionWarps;
+  constexpr int kRows = attention_rows(AttentionKind::kFew, kWidth, sizeof(T), kTilesFor);
+  constexpr int kTileKeys = attention_keys(AttentionKind::kFew, kWidth, sizeof(T), kTilesFor),
+                kKeys = kTileKeys / kAttentionWarps;
   using Tile = MmaBands<T, kWidth, kRows / 16, kKeys>;
   using Lines = typename Tile::Lines;
   static_assert(kRows * kWidth * sizeof(float) == 2 * kKeys * Lines::kSize * sizeof(T), "sums take the place of keys and values");

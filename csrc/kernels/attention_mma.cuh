@@ -85,8 +85,8 @@ class MmaBands {
 
 // A warp's part of a tile that is shared by rows
 template <typename T, int kWidth, AttentionKind kind>
-struct MmaAttention
-    : MmaBands<T, kWidth, attention_rows(kind, kWidth) / kAttentionWarps / 16, attention_keys(kind, kWidth, kTilesFor)> {
+struct MmaAttention : MmaBands<T, kWidth, attention_rows(kind, kWidth, sizeof(T), kTilesFor) / kAttentionWarps / 16,
+                               attention_keys(kind, kWidth, sizeof(T), kTilesFor)> {
   __device__ explicit MmaAttention(unsigned char*) {}
 };
 

@@ -13,8 +13,9 @@ class SimtAttention {
 
  public:
   using Lines = PaddedLines<T, kWidth>;
-  static constexpr int kKeys = attention_keys(kKind, kWidth, kTilesFor);
-  static constexpr int kRowsOfWarp = attention_rows(kKind, kWidth) / kAttentionWarps, kOwnRows = kRowsOfWarp / kDown;
+  static constexpr int kKeys = attention_keys(kKind, kWidth, sizeof(T), kTilesFor);
+  static constexpr int kRowsOfWarp = attention_rows(kKind, kWidth, sizeof(T), kTilesFor) / kAttentionWarps,
+                       kOwnRows = kRowsOfWarp / kDown;
   static constexpr int kOwnKeys = kKeys / kAcross, kOwnColumns = kWidth / kAcross, kLanes = kAcross;
 
   // `weights`: room for the tile's, as floats

@@ -44,7 +44,10 @@ def tile_of(width, dtype, arch, kind):
     wide = 64 if width <= 64 else 128 if width <= 128 else 256
     of_line, name = wide * DTYPES[dtype].itemsize, f"compat_attention_{dtype}_{wide}"
     if not has_tensor_cores(dtype, arch):
-        rows, keys = (64, 32) if wide <= 128 else (32, 16)
+        rows = 64 if wide <= 128 else 32
+        if arch < 700 or arch == 750:  # 48 or 64 KiB of shared memory
+            rows = 64 if of_line <= 256 else 32 if of_line <= 512 else 16
+        keys = rows // 2
         return name, rows, keys, (rows + 2 * keys) * (of_line + 16) + rows * (keys + 4) * 4
     if kind == "few":
         return f"{name}_few", 16, 64, (16 + 2 * 64) * of_line + 4 * 16 * 8
