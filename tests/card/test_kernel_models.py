@@ -66,7 +66,7 @@ def deformable_detr():
     config = transformers.DeformableDetrConfig(
         d_model=32,
         encoder_layers=1,
-        decoder_layers=1,
+        decoder_layers=2,
         encoder_attention_heads=4,
         decoder_attention_heads=4,
         encoder_ffn_dim=48,
