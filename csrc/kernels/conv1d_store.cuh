@@ -113,7 +113,6 @@ class Conv1dEnd {
   }
 
  private:
-  static __device__ bool is_aligned(const T* at) { return reinterpret_cast<unsigned long long>(at) % 16 == 0; }
   __device__ __forceinline__ A bias(int column) const {
     return p_.bias ? A(to_float(static_cast<const T*>(p_.bias)[(first_channel_ + column) * p_.bias_stride])) : A(0);
   }

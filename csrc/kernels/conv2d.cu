@@ -115,8 +115,7 @@ class Conv2dEnd {
         channels_(p.out_channels - first_out),
         along_(p.out_position == 1),
         partial_(static_cast<A*>(p.partial) + int64_t(split) * p.batch * p.out_batch),
-        vectors((along_ ? p.out_height * p.out_width : p.out_channels) % kCount == 0 &&
-                reinterpret_cast<unsigned long long>(p.out) % 16 == 0) {}
+        vectors((along_ ? p.out_height * p.out_width : p.out_channels) % kCount == 0 && is_aligned(p.out)) {}
 
   static constexpr bool activates() { return false; }
   __device__ __forceinline__ A finished(int, int, A value) const { return value; }
@@ -166,7 +165,7 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
   using Chosen = blackwell_compat::Product<T, kTile, kTile, Order::kAlongK, Order::kAlongK, true,
                                            conv_threads(kTile, kTile, sizeof(S), false)>;
   using Product = typename Chosen::type;
-  constexpr int kThreads = Chosen::kThreads, kStages = gemm_stages(kTilesFor), kAhead = kStages - 1;
+  constexpr int kThreads = Chosen::kThreads, kStages = gemm_stages(kTilesFor);
   static_assert(2 * kStages * Shape::kSize * sizeof(S) == conv2d_shared_bytes(kTile, kTilesFor));
   static_assert(Product::kSliceRows * (kTile + 8) * sizeof(A) <= conv2d_shared_bytes(kTile, kTilesFor));
   static_assert((Product::kSliceRows + 4) * kTile * sizeof(A) <= conv2d_shared_bytes(kTile, kTilesFor));
@@ -203,39 +202,11 @@ __device__ __forceinline__ void conv2d(const Conv2dParams& p) {
     next.advance(p, Shape::kDepth);
     ++ahead;
   };
-  const auto finish = [&](int stage) {
-    load_weight.finish(weights + stage * Shape::kSize);
-    async_commit();
-  };
+  const auto finish = [&](int stage) { load_weight.finish(weights + stage * Shape::kSize); };
   const auto at = [&](int stage) { return Tiles<S>{inputs + stage * Shape::kSize, weights + stage * Shape::kSize}; };
-  const auto arrived = [&] {
-    async_wait<kAhead - 1>();
-    __syncthreads();
-  };
 
   Product product;
-#pragma unroll
-  for (int stage = 0; stage < kAhead; ++stage) {
-    start(stage);
-    finish(stage);
-  }
-  arrived();
-  int stage = 0, free_stage = kAhead;
-  product.begin(at(stage));
-  for (int step = begin; step < end; ++step) {
-    product.step(
-        at(stage), [&] { start(free_stage); },
-        [&] {
-          finish(free_stage);
-          arrived();
-          free_stage = stage;
-          stage = stage + 1 == kStages ? 0 : stage + 1;
-          return at(stage);
-        });
-  }
-
-  async_wait<0>();  // what goes beyond the last step is on its way, too
-  product.end();
+  multiply_steps<kStages>(product, end - begin, start, finish, at);
   const Conv2dEnd<S, A> to(p, split, group, first, positions, first_out);
   if (p.out_position == 1) {
     store_tile<kTile, kThreads, true>(product, reinterpret_cast<A*>(shared), to);

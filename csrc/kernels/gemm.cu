@@ -44,7 +44,6 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
       static_cast<const T*>(p.a) + batch * p.a_batch + first_row * p.a_row, p.a_row, p.a_k, p.M - first_row);
   TileLoader<T, Traits::kColumns, Traits::kThreads, Traits::kOrderB> load_b(
       static_cast<const T*>(p.b) + batch * p.b_batch + first_column * p.b_row, p.b_row, p.b_k, p.N - first_column);
-  constexpr int kDepth = Traits::ShapeA::kDepth, kAhead = Traits::kStages - 1;
   load_a.seek(k_begin, depth);
   load_b.seek(k_begin, depth);
   const auto start = [&](int stage) {
@@ -56,39 +55,14 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
   const auto finish = [&](int stage) {
     load_a.finish(tiles_a + stage * Traits::ShapeA::kSize);
     load_b.finish(tiles_b + stage * Traits::ShapeB::kSize);
-    async_commit();
   };
   const auto at = [&](int stage) {
     return Tiles<T>{tiles_a + stage * Traits::ShapeA::kSize, tiles_b + stage * Traits::ShapeB::kSize};
   };
-  const auto arrived = [&] {  // the tiles that come next; no thread reads the last ones any more
-    async_wait<kAhead - 1>();
-    __syncthreads();
-  };
 
   typename Traits::Product product;
-#pragma unroll
-  for (int stage = 0; stage < kAhead; ++stage) {
-    start(stage);
-    finish(stage);
-  }
-  arrived();
-  int stage = 0, free_stage = kAhead;
-  product.begin(at(stage));
-  for (int k = 0; k < depth; k += kDepth) {
-    product.step(
-        at(stage), [&] { start(free_stage); },
-        [&] {
-          finish(free_stage);
-          arrived();
-          free_stage = stage;
-          stage = stage + 1 == Traits::kStages ? 0 : stage + 1;
-          return at(stage);
-        });
-  }
-
-  async_wait<0>();  // what goes beyond K is on its way, too
-  product.end();
+  constexpr int kDepth = Traits::ShapeA::kDepth;
+  multiply_steps<Traits::kStages>(product, (depth + kDepth - 1) / kDepth, start, finish, at);
   store_tile<Traits::kColumns, Traits::kThreads, false>(product, reinterpret_cast<A*>(shared),
                                                         GemmEnd<T, A>(p, split, batch, first_row, first_column));
 }

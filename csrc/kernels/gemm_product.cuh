@@ -37,4 +37,40 @@ struct Product<T, kRows, kColumns, a, b, ahead, kSimtThreads, 2> {
   static constexpr int kThreads = gemm_threads(kRows, kColumns, true);
 };
 
+// The sum over `steps` pairs of tiles. Shared memory has kStages of them: one is multiplied while the others are on their way.
+// start(stage) sets out for the next pair; finish(stage) comes after the arithmetic that runs meanwhile; at(stage): where it is.
+template <int kStages, class Product, class Start, class Finish, class At>
+__device__ __forceinline__ void multiply_steps(Product& product, int steps, Start start, Finish finish, At at) {
+  constexpr int kAhead = kStages - 1;
+  const auto end = [&](int stage) {
+    finish(stage);
+    async_commit();
+  };
+  const auto arrived = [&] {  // the tiles that come next; no thread reads the last ones any more
+    async_wait<kAhead - 1>();
+    __syncthreads();
+  };
+#pragma unroll
+  for (int stage = 0; stage < kAhead; ++stage) {
+    start(stage);
+    end(stage);
+  }
+  arrived();
+  int stage = 0, free_stage = kAhead;
+  product.begin(at(stage));
+  for (int step = 0; step < steps; ++step) {
+    product.step(
+        at(stage), [&] { start(free_stage); },
+        [&] {
+          end(free_stage);
+          arrived();
+          free_stage = stage;
+          stage = stage + 1 == kStages ? 0 : stage + 1;
+          return at(stage);
+        });
+  }
+  async_wait<0>();  // what goes beyond the last step is on its way, too
+  product.end();
+}
+
 }  // namespace blackwell_compat

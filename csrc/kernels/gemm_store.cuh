@@ -29,6 +29,8 @@ struct alignas(16) Vector {
   T value[kCount];
 };
 
+__device__ __forceinline__ bool is_aligned(const void* at) { return reinterpret_cast<unsigned long long>(at) % 16 == 0; }
+
 template <typename T, typename A>
 __device__ __forceinline__ void store_rounded(T* to, const A (&values)[Vector<T>::kCount]) {
   Vector<T> out;
@@ -178,8 +180,6 @@ class GemmEnd {
 
  private:
   static constexpr int kMost = 1 << 20;  // more than a tile has
-
-  static __device__ bool is_aligned(const T* at) { return reinterpret_cast<unsigned long long>(at) % 16 == 0; }
 
   const GemmParams& p_;
   int64_t batch_, first_row_, first_column_;
