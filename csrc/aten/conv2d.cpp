@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "aten/sizes.h"
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
 #include "common/kernel_dtype.h"
@@ -34,21 +35,12 @@ struct Shape {
   int64_t groups;
 };
 
-// Lists of one value are for both dimensions.
-bool read_pair(const IValue& value, int64_t least, std::array<int64_t, 2>& pair) {
-  if (!value.isIntList()) return false;
-  const auto list = value.toIntVector();
-  if (list.empty() || list.size() > 2) return false;
-  pair = {list.front(), list.back()};
-  return pair[0] >= least && pair[1] >= least;
-}
-
 // From stride, padding, dilation, transposed, output_padding, groups on
 bool read_shape(const c10::ArrayRef<IValue> given, Shape& shape) {
   if (!given[5].isInt()) return false;
   shape.transposed = given[3].toBool(), shape.groups = given[5].toInt();
-  return read_pair(given[0], 1, shape.stride) && read_pair(given[1], 0, shape.padding) &&
-         read_pair(given[2], 1, shape.dilation) && read_pair(given[4], 0, shape.output_padding) && shape.groups >= 1;
+  return read_sizes(given[0], 1, shape.stride) && read_sizes(given[1], 0, shape.padding) &&
+         read_sizes(given[2], 1, shape.dilation) && read_sizes(given[4], 0, shape.output_padding) && shape.groups >= 1;
 }
 
 // Of a result; something below 1 where there is none

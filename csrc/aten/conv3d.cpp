@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "aten/sizes.h"
 #include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
 #include "common/pass_on.h"
@@ -19,14 +20,6 @@ using torch::jit::Stack;
 
 using Triple = std::array<int64_t, 3>;
 
-bool read_triple(const IValue& value, int64_t least, Triple& triple) {
-  if (!value.isIntList()) return false;
-  const auto list = value.toIntVector();
-  if (list.size() != 1 && list.size() != 3) return false;
-  for (size_t d = 0; d < 3; ++d) triple[d] = list[list.size() == 1 ? 0 : d];
-  return std::all_of(triple.begin(), triple.end(), [&](int64_t one) { return one >= least; });
-}
-
 struct Volumes {
   Tensor input, weight;
   Triple stride{}, padding{}, dilation{};
@@ -34,8 +27,8 @@ struct Volumes {
 
   // From stride, padding, dilation, transposed, output_padding, groups on
   bool read(const c10::ArrayRef<IValue> given) {
-    if (given[3].toBool() || !given[5].isInt() || !read_triple(given[0], 1, stride) || !read_triple(given[1], 0, padding) ||
-        !read_triple(given[2], 1, dilation)) {
+    if (given[3].toBool() || !given[5].isInt() || !read_sizes(given[0], 1, stride) || !read_sizes(given[1], 0, padding) ||
+        !read_sizes(given[2], 1, dilation)) {
       return false;
     }
     groups = given[5].toInt();

@@ -115,7 +115,8 @@ bool masked_fill(Stack* stack) {
     Tensor value = given[2].isTensor() ? given[2].toTensor() : c10::scalar_to_tensor(given[2].toScalar());
     if (value.dim() > 0 || value.is_complex() > self.is_complex()) return false;
     if (value.is_floating_point() && c10::isIntegralType(self.scalar_type(), true)) {
-      const double number = given[2].isScalar() ? given[2].toScalar().toDouble() : 0.5;
+      if (given[2].isTensor()) return false;  // its number may be on the card
+      const double number = given[2].toScalar().toDouble();
       if (std::trunc(number) != number || std::abs(number) >= kExact) return false;
       value = c10::scalar_to_tensor(static_cast<int64_t>(number));
     }

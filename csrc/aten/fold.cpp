@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "aten/sizes.h"
 #include "common/own_kernels.h"
 
 namespace blackwell_compat {
@@ -14,21 +15,13 @@ using torch::jit::Stack;
 
 using Pair = std::array<int64_t, 2>;
 
-bool read_pair(const IValue& value, int64_t least, Pair& pair) {
-  if (!value.isIntList()) return false;
-  const auto list = value.toIntVector();
-  if (list.empty() || list.size() > 2) return false;
-  pair = {list.front(), list.back()};
-  return pair[0] >= least && pair[1] >= least;
-}
-
 struct Blocks {
   Pair kernel, dilation, padding, stride, blocks;
 
   // From kernel_size, dilation, padding, stride on, over an image of that size
   bool read(c10::ArrayRef<IValue> given, const Pair& image) {
-    if (!read_pair(given[0], 1, kernel) || !read_pair(given[1], 1, dilation) || !read_pair(given[2], 0, padding) ||
-        !read_pair(given[3], 1, stride)) {
+    if (!read_sizes(given[0], 1, kernel) || !read_sizes(given[1], 1, dilation) || !read_sizes(given[2], 0, padding) ||
+        !read_sizes(given[3], 1, stride)) {
       return false;
     }
     for (size_t d = 0; d < 2; ++d) {
@@ -48,7 +41,8 @@ bool im2col(Stack* stack) {
   const Tensor image = self.dim() == 3 ? self.unsqueeze(0) : self;
   Blocks b{};
   if (!b.read(given.slice(1), {image.size(2), image.size(3)})) return false;
-  const Tensor padded = at::constant_pad_nd(image, {b.padding[1], b.padding[1], b.padding[0], b.padding[0]});
+  const bool pads = b.padding[0] > 0 || b.padding[1] > 0;
+  const Tensor padded = pads ? at::constant_pad_nd(image, {b.padding[1], b.padding[1], b.padding[0], b.padding[0]}) : image;
   const auto strides = padded.strides();
   const Tensor columns = padded
                              .as_strided({image.size(0), image.size(1), b.kernel[0], b.kernel[1], b.blocks[0], b.blocks[1]},
@@ -68,7 +62,7 @@ bool col2im(Stack* stack) {
   const Tensor columns = self.dim() == 2 ? self.unsqueeze(0) : self;
   Blocks b{};
   Pair image{};
-  if (!read_pair(given[1], 1, image) || !b.read(given.slice(2), image)) return false;
+  if (!read_sizes(given[1], 1, image) || !b.read(given.slice(2), image)) return false;
   const int64_t of_channel = b.kernel[0] * b.kernel[1];
   if (columns.size(1) % of_channel != 0 || columns.size(2) != b.blocks[0] * b.blocks[1]) return false;
   const int64_t batch = columns.size(0), channels = columns.size(1) / of_channel;

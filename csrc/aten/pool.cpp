@@ -86,6 +86,15 @@ std::vector<int64_t> adaptive_sizes(const Tensor& self, size_t axes, at::IntArra
   return sizes;
 }
 
+std::vector<int64_t> adaptive_sizes_of(const Tensor& grad, const Tensor& self, size_t axes, PoolParams& p) {
+  if (grad.dim() != self.dim() || self.dim() < static_cast<int64_t>(axes)) return {};
+  return adaptive_sizes(self, axes, grad.sizes().slice(static_cast<size_t>(self.dim()) - axes), p);
+}
+
+at::MemoryFormat adaptive_format(const Tensor& self, size_t axes) {
+  return axes == 2 ? self.suggest_memory_format() : at::MemoryFormat::Contiguous;
+}
+
 void launch_pool(const std::string& kernel, PoolParams& p, size_t axes, const Tensor& in, const Tensor& out,
                  const Tensor& places) {
   if (out.numel() == 0) return;

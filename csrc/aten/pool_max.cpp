@@ -67,7 +67,7 @@ bool adaptive(Stack* stack) {
   PoolParams p{};
   const auto sizes = adaptive_sizes(self, axes, given[1].toIntVector(), p);
   if (sizes.empty()) return false;
-  give_maxima(stack, 2, p, axes, self, sizes, axes == 2 ? self.suggest_memory_format() : at::MemoryFormat::Contiguous);
+  give_maxima(stack, 2, p, axes, self, sizes, adaptive_format(self, axes));
   return true;
 }
 
@@ -77,9 +77,7 @@ bool adaptive_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 3);
   const Tensor grad = given[0].toTensor(), self = given[1].toTensor(), places = given[2].toTensor();
   PoolParams p{};
-  if (grad.dim() != self.dim() || self.dim() < static_cast<int64_t>(axes)) return false;
-  const auto output_size = grad.sizes().slice(static_cast<size_t>(self.dim()) - axes);
-  if (!suits(grad, self, places, adaptive_sizes(self, axes, output_size, p))) return false;
+  if (!suits(grad, self, places, adaptive_sizes_of(grad, self, axes, p))) return false;
   give_gradient(stack, 3, p, axes, grad, self, places);
   return true;
 }

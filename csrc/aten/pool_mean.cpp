@@ -19,6 +19,25 @@ std::vector<int64_t> read(c10::ArrayRef<IValue> given, const Tensor& self, size_
   return pooled_sizes(self, axes, {given[0], given[1], given[2], nullptr, given[3].toBool()}, p);
 }
 
+bool give_mean(Stack* stack, size_t arguments, PoolParams& p, size_t axes, const Tensor& self, at::IntArrayRef sizes,
+               at::MemoryFormat format) {
+  if (sizes.empty()) return false;
+  const Tensor out = at::empty(sizes, self.options(), format);
+  launch_pool("mean", p, axes, self, out);
+  give(stack, arguments, {out});
+  return true;
+}
+
+// `sizes`: those that the gradient has to have
+bool give_gradient(Stack* stack, size_t arguments, PoolParams& p, size_t axes, const Tensor& grad, const Tensor& self,
+                   at::IntArrayRef sizes, at::MemoryFormat format) {
+  if (sizes.empty() || grad.scalar_type() != self.scalar_type() || grad.sizes() != sizes) return false;
+  const Tensor out = at::empty(self.sizes(), self.options(), format);
+  launch_pool("mean_grad", p, axes, grad, out);
+  give(stack, arguments, {out});
+  return true;
+}
+
 // (self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 template <size_t axes>
 bool mean(Stack* stack) {
@@ -26,11 +45,7 @@ bool mean(Stack* stack) {
   const Tensor self = given[0].toTensor();
   PoolParams p{};
   const auto sizes = read(given.slice(1), self, axes, p);
-  if (sizes.empty()) return false;
-  const Tensor out = at::empty(sizes, self.options(), self.suggest_memory_format());
-  launch_pool("mean", p, axes, self, out);
-  give(stack, 7, {out});
-  return true;
+  return give_mean(stack, 7, p, axes, self, sizes, self.suggest_memory_format());
 }
 
 // (grad_output, self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
@@ -39,13 +54,8 @@ bool mean_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 8);
   const Tensor grad = given[0].toTensor(), self = given[1].toTensor();
   PoolParams p{};
-  if (grad.scalar_type() != self.scalar_type() || grad.sizes() != at::IntArrayRef(read(given.slice(2), self, axes, p))) {
-    return false;
-  }
-  const Tensor out = at::empty(self.sizes(), self.options(), self.suggest_memory_format());
-  launch_pool("mean_grad", p, axes, grad, out);
-  give(stack, 8, {out});
-  return true;
+  const auto sizes = read(given.slice(2), self, axes, p);
+  return give_gradient(stack, 8, p, axes, grad, self, sizes, self.suggest_memory_format());
 }
 
 // (self, output_size)
@@ -55,11 +65,7 @@ bool adaptive(Stack* stack) {
   const Tensor self = given[0].toTensor();
   PoolParams p{};
   const auto sizes = adaptive_sizes(self, axes, given[1].toIntVector(), p);
-  if (sizes.empty()) return false;
-  const Tensor out = at::empty(sizes, self.options(), axes == 2 ? self.suggest_memory_format() : at::MemoryFormat::Contiguous);
-  launch_pool("mean", p, axes, self, out);
-  give(stack, 2, {out});
-  return true;
+  return give_mean(stack, 2, p, axes, self, sizes, adaptive_format(self, axes));
 }
 
 // (grad_output, self)
@@ -68,16 +74,8 @@ bool adaptive_backward(Stack* stack) {
   const auto given = torch::jit::last(*stack, 2);
   const Tensor grad = given[0].toTensor(), self = given[1].toTensor();
   PoolParams p{};
-  if (grad.scalar_type() != self.scalar_type() || grad.dim() != self.dim() || self.dim() < static_cast<int64_t>(axes) ||
-      grad.sizes() !=
-          at::IntArrayRef(adaptive_sizes(self, axes, grad.sizes().slice(static_cast<size_t>(self.dim()) - axes), p))) {
-    return false;
-  }
-  const Tensor out =
-      at::empty(self.sizes(), self.options(), axes == 2 ? self.suggest_memory_format() : at::MemoryFormat::Contiguous);
-  launch_pool("mean_grad", p, axes, grad, out);
-  give(stack, 2, {out});
-  return true;
+  const auto sizes = adaptive_sizes_of(grad, self, axes, p);
+  return give_gradient(stack, 2, p, axes, grad, self, sizes, adaptive_format(self, axes));
 }
 
 const OwnKernel kernels[] = {{"aten::avg_pool2d", mean<2>},
