@@ -172,18 +172,19 @@ def enable(device: int | str | torch.device | None = None, *, force: bool = Fals
         lazy = os.environ.get("BLACKWELL_COMPAT_LAZY", "0")
         if lazy not in ("0", "1"):
             raise ValueError(f"BLACKWELL_COMPAT_LAZY must be 0 or 1, got {lazy!r}")
+        card = torch.device("cuda" if device is None else device)
         _C.fallback_set_notice(notice)
         if _C.fallback_installed():
-            if force and not serves(torch.device(device or "cuda")):
-                raise RuntimeError(f"enable: it does not serve {device or 'cuda'}; call disable() before force=True")
+            if force and not serves(card):
+                raise RuntimeError(f"enable: it does not serve {card}; call disable() before force=True")
             return
         if not torch.cuda.is_available():
             raise RuntimeError(
                 "enable: torch finds no CUDA device; install a CUDA build of torch and a driver, or use the CPU"
             )
-        if device is not None and torch.device(device).type != "cuda":
+        if card.type != "cuda":
             raise ValueError(f"enable: device must be a CUDA device, got {device}")
-        forced = [kernels.index_of(torch.device(device or "cuda"))] if force else []
+        forced = [kernels.index_of(card)] if force else []
         lacking = [i for i in range(torch.cuda.device_count()) if i in forced or lacks_kernels(i)]
         working = [i for i in range(torch.cuda.device_count()) if i not in lacking]
         if not lacking:
