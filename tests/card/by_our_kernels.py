@@ -1,5 +1,6 @@
 """What the tests of this package's kernels on a card share."""
 
+import blackwell_compat as bc
 import fakecard
 import reference
 import torch
@@ -35,6 +36,19 @@ def on_card(*tensors):
         there = base.to(CARD).as_strided(t.size(), t.stride(), t.storage_offset())
         moved.append(there.detach().requires_grad_(t.requires_grad))
     return moved
+
+
+def with_gradient(function, x, taken):
+    """`function(x)` on the card, its gradient and the one that came in; none of the ops in `taken` went to the CPU."""
+    there = on_card(x)[0].requires_grad_()
+    reset()
+    bc.reset_fallbacks()
+    got = function(there)
+    seed = reference.values(*got.shape, dtype=x.dtype, seed=1)
+    (grad,) = torch.autograd.grad(got, there, seed.to(got.device))
+    only_ours()
+    assert not {line.op for line in bc.fallbacks().lines} & taken
+    return got, grad, seed
 
 
 def compare(ours, theirs, arguments, options):

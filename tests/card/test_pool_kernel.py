@@ -1,11 +1,10 @@
 """Means and maxima over windows by this package's kernels, in mode kernel."""
 
-import blackwell_compat as bc
 import opinfo_kernels
 import pytest
 import reference
 import torch
-from by_our_kernels import on_card, only_ours, reset
+from by_our_kernels import on_card, with_gradient
 
 pytestmark = pytest.mark.usefixtures("chosen")
 F = torch.nn.functional
@@ -43,14 +42,7 @@ def test_means(name, dtype, channels_last):
     if channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     function = F.avg_pool1d if x.dim() == 3 else F.avg_pool2d
-    there = on_card(x)[0].requires_grad_()
-    reset()
-    bc.reset_fallbacks()
-    got = function(there, kernel, **options)
-    seed = reference.values(*got.shape, dtype=dtype, seed=1)
-    (grad,) = torch.autograd.grad(got, there, seed.to(got.device))
-    only_ours()
-    assert not {line.op for line in bc.fallbacks().lines} & TAKEN
+    got, grad, seed = with_gradient(lambda x: function(x, kernel, **options), x, TAKEN)
     x.requires_grad_()
     want = function(x, kernel, **options)
     assert got.stride() == want.stride()
@@ -79,14 +71,7 @@ def test_maxima_volumes_and_adaptive_windows(name, dtype, channels_last):
     x = reference.values(*size, dtype=dtype)
     if channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    there = on_card(x)[0].requires_grad_()
-    reset()
-    bc.reset_fallbacks()
-    got = function(there)
-    seed = reference.values(*got.shape, dtype=dtype, seed=1)
-    (grad,) = torch.autograd.grad(got, there, seed.to(got.device))
-    only_ours()
-    assert not {line.op for line in bc.fallbacks().lines} & TAKEN
+    got, grad, seed = with_gradient(function, x, TAKEN)
     wide = x.double().requires_grad_()
     want = function(wide)
     limit = {torch.float32: 1e-5}.get(dtype, 4e-2)

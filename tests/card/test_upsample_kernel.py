@@ -5,7 +5,7 @@ import opinfo_kernels
 import pytest
 import reference
 import torch
-from by_our_kernels import on_card, only_ours, reset
+from by_our_kernels import on_card, only_ours, reset, with_gradient
 
 pytestmark = pytest.mark.usefixtures("chosen")
 F = torch.nn.functional
@@ -40,14 +40,7 @@ def test_models(name, dtype, channels_last):
     x = reference.values(*size, dtype=dtype)
     if channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    there = on_card(x)[0].requires_grad_()
-    reset()
-    bc.reset_fallbacks()
-    got = F.interpolate(there, **options)
-    seed = reference.values(*got.shape, dtype=dtype, seed=1)
-    (grad,) = torch.autograd.grad(got, there, seed.to(got.device))
-    only_ours()
-    assert not {line.op for line in bc.fallbacks().lines} & TAKEN
+    got, grad, seed = with_gradient(lambda x: F.interpolate(x, **options), x, TAKEN)
     x.requires_grad_()
     want = F.interpolate(x, **options)
     assert got.stride() == want.stride()
