@@ -29,6 +29,13 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
+@pytest.fixture(autouse=True)
+def default_stream_stays_current():
+    """A test that left another stream current would let the next ones race."""
+    yield
+    assert not torch.cuda.is_initialized() or torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
 @pytest.fixture(scope="module")
 def fallback():
     """Every op of the card on the CPU, for a module; afterwards the dispatcher is as it was."""
