@@ -25,7 +25,7 @@ constexpr int64_t kLargest = 8192;  // n_fft: above it kLanes frames leave the s
 constexpr size_t kPlansKept = 16;
 
 // The radices of `size`, first pass first, or none where a prime factor is too large. Powers of two go by eights, and by
-// fours where the eights leave a rest; they come last, since hops are n_fft / 2, / 4 or / 8 (see Add in fft_kernel.h).
+// fours where the eights leave a rest.
 std::vector<int64_t> radices(int64_t size) {
   std::vector<int64_t> result;
   int twos = 0;
@@ -55,7 +55,7 @@ void push_turn(std::vector<T>& to, int64_t i, int64_t n, bool backwards) {
 template <typename T>
 class OwnedPlan {
  public:
-  explicit OwnedPlan(int64_t n_fft) : order_(complex_size(n_fft)), place_(order_.size()) {
+  explicit OwnedPlan(int64_t n_fft) : place_(complex_size(n_fft)), sample_(n_fft) {
     const int64_t size = complex_size(n_fft);
     const auto factors = radices(size);
     std::vector<size_t> twiddles_at, roots_at;
@@ -80,11 +80,15 @@ class OwnedPlan {
         rest %= parts;
         step *= radix;
       }
-      order_[p] = static_cast<int32_t>(point);
       place_[point] = static_cast<int32_t>(p);
     }
+    // An inverse transform leaves imaginary parts in the place of real ones
+    const auto lanes = static_cast<int32_t>(kernels<T>().lanes);
+    for (int64_t n = 0; n < n_fft; ++n) {
+      sample_[n] = lanes * (size == n_fft ? 2 * place_[n] + 1 : 2 * place_[n / 2] + (n % 2 == 0));
+    }
 
-    view_ = {n_fft, size, static_cast<int>(factors.size()), {}, order_.data(), place_.data(), values_.data() + turn_at};
+    view_ = {n_fft, size, static_cast<int>(factors.size()), {}, place_.data(), sample_.data(), values_.data() + turn_at};
     block = size;
     for (size_t i = 0; i < factors.size(); block /= factors[i++]) {
       view_.passes[i] = {factors[i], block, values_.data() + twiddles_at[i], values_.data() + roots_at[i]};
@@ -98,7 +102,7 @@ class OwnedPlan {
 
  private:
   std::vector<T> values_;
-  std::vector<int32_t> order_, place_;
+  std::vector<int32_t> place_, sample_;
   Plan<T> view_;
 };
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "common/ceil_div.h"
+
 namespace blackwell_compat::fft {
 
 // One pass splits blocks of `size` points into `radix` smaller ones (decimation in frequency, in place).
@@ -22,9 +24,9 @@ struct Plan {
   int64_t size;   // points of the complex transform: n_fft / 2 pairs of samples, or n_fft where that is odd
   int n_passes;
   Pass<T> passes[kMostPasses];
-  const int32_t* order;  // the point of the result that ends at each place
-  const int32_t* place;  // the place at which each point of the result ends
-  const T* turn;         // cos, sin of 2 pi k / n_fft at 2 * k, for k <= size / 2
+  const int32_t* place;   // the place at which each point of the result ends
+  const int32_t* sample;  // where a sample ends if the result is one's inverse: vector 0 is the real part at place 0, 1 the other
+  const T* turn;          // cos, sin of 2 pi k / n_fft at 2 * k, for k <= size / 2
 
   bool even() const { return size != n_fft; }
   int64_t bins() const { return n_fft / 2 + 1; }
@@ -49,8 +51,8 @@ struct Analysis {
   T* out;           // (count, bins) complex values
 };
 
-// Adds sample n of frame t, times window[n], to sums[offset[n] + t]; no factor 1 / n_fft. Frames beyond `count`, to the next
-// multiple of `lanes`, and `lanes` values behind them add zero. Samples n and n + hop of frames t + 1 and t go to one sum.
+// Frames transformed back, times the window, and added where they overlap; no factor 1 / n_fft. Row h of the result, samples
+// [h * hop, (h + 1) * hop) of the sum, is what frames up to h add there.
 template <typename T>
 struct Synthesis {
   const T* spectrum;  // bin k of frame t at k * bin_stride + t * frame_stride, counted in T
@@ -58,10 +60,11 @@ struct Synthesis {
   int64_t count;  // frames
   T edge;         // as above
   int64_t hop;    // samples between frames
-  const int32_t* offset;
   const T* window;
-  T* work;
-  T* sums;
+  T* work;  // synthesis_size(plan, hop) values
+  int64_t rows;
+  T* const* to;            // where each row goes
+  const T* const* factor;  // its values' factors, which can be read up to the next multiple of `lanes`
 };
 
 template <typename T>
@@ -78,6 +81,17 @@ const Kernels<T>& kernels();
 template <typename T>
 int64_t work_size(const Plan<T>& plan) {
   return (plan.size + 1) * 2 * kernels<T>().lanes;
+}
+
+// Groups of `lanes` rows that wait for later frames.
+template <typename T>
+int64_t rows_waiting(const Plan<T>& plan, int64_t hop) {
+  return ceil_div(ceil_div(plan.n_fft, hop), kernels<T>().lanes);
+}
+
+template <typename T>
+int64_t synthesis_size(const Plan<T>& plan, int64_t hop) {
+  return work_size(plan) + rows_waiting(plan, hop) * hop * kernels<T>().lanes;
 }
 
 }  // namespace blackwell_compat::fft

@@ -1,6 +1,7 @@
 // The kernels of fft.h, compiled once per instruction set: the including file defines BC_ISA and kBytes, the width of a vector.
 #pragma once
 #include "common/fft_passes.h"
+#include "common/fft_rows.h"
 
 namespace blackwell_compat::fft::BC_ISA {
 
@@ -83,12 +84,12 @@ BC_INLINE void write_bins(const Plan<T>& plan, const T* x, T edge, int64_t frame
 
 template <typename T>
 void analyse(const Plan<T>& plan, const Analysis<T>& job) {
+  Ahead nothing;
   for (int64_t t = 0; t < job.count; t += kLanes<T>) {
-    const Store<T> in_place{job.work};
     if (plan.even()) {
-      transform(plan, Samples<T, true>{job.samples + t, job.offset, job.window}, job.work, in_place);
+      transform(plan, Samples<T, true>{job.samples + t, job.offset, job.window}, job.work, nothing);
     } else {
-      transform(plan, Samples<T, false>{job.samples + t, job.offset, job.window}, job.work, in_place);
+      transform(plan, Samples<T, false>{job.samples + t, job.offset, job.window}, job.work, nothing);
     }
     const int64_t frames = job.count - t < kLanes<T> ? job.count - t : kLanes<T>;
     write_bins(plan, job.work, job.edge, frames, job.out + 2 * plan.bins() * t);
@@ -103,9 +104,6 @@ struct Neighbours {
 
   BC_INLINE Complex<T> operator()(int64_t k) const {
     const T* from = spectrum + k * bin_stride;
-    // The next frames lie in the same page, but in lines that the processor does not foresee
-    __builtin_prefetch(from + 2 * kLanes<T>);
-    __builtin_prefetch(from + 3 * kLanes<T>);
     return separate<T>(load<T>(from), load<T>(from + kLanes<T>), std::make_integer_sequence<int, kLanes<T>>());
   }
 };
@@ -160,75 +158,41 @@ __attribute__((noinline)) void prepare(const Plan<T>& plan, const Source& bin, T
   put(0, {first + last, first - last});
 }
 
-// Adds what the last pass gives to the sums. The points of a block are n_fft / R samples apart: where the hop divides that, or
-// is a multiple of it, kTerms of them, kShift frames apart each, go to one row of sums, and are added up before.
-template <typename T, bool kEven, int kTerms, int kShift>
-struct Add {
-  const Synthesis<T>& job;
-  const int32_t* order;
-  int64_t n_fft, t;
-
-  template <int... Term>
-  BC_INLINE void rows(int64_t n, int64_t apart, const Vec<T>* values, std::integer_sequence<int, Term...>) const {
-    constexpr auto kLane = std::make_integer_sequence<int, kLanes<T>>();
-    Vec<T> low{}, high{};
-    ((low += moved_up<T, Term * kShift>(values[Term] * job.window[n + Term * apart], kLane).first), ...);
-    ((high += moved_up<T, Term * kShift>(values[Term] * job.window[n + Term * apart], kLane).second), ...);
-    T* to = job.sums + job.offset[n] + t;
-    store<T>(to, load<T>(to) + low);
-    if constexpr (kTerms > 1) store<T>(to + kLanes<T>, load<T>(to + kLanes<T>) + high);
-  }
-
-  template <int R>
-  BC_INLINE void operator()(int64_t place, const Complex<T> (&a)[R]) const {
-    if constexpr (R % kTerms == 0) {
-      constexpr int kRows = R / kTerms;
-      constexpr auto kTerm = std::make_integer_sequence<int, kTerms>();
-      const int64_t i = order[place], apart = n_fft / R;
-      BC_UNROLL for (int row = 0; row < kRows; ++row) {
-        // Real and imaginary parts come exchanged
-        Vec<T> even[kTerms], odd[kTerms];
-        BC_UNROLL for (int term = 0; term < kTerms; ++term) {
-          even[term] = a[row + term * kRows].im;
-          odd[term] = a[row + term * kRows].re;
-        }
-        const int64_t n = (kEven ? 2 * i : i) + row * apart;
-        rows(n, kRows * apart, even, kTerm);
-        if constexpr (kEven) rows(n + 1, kRows * apart, odd, kTerm);
-      }
+// What the frames after those from t on are read from, and where the rows from t on go.
+template <typename T>
+BC_INLINE void look_ahead(const Plan<T>& plan, const Synthesis<T>& job, int64_t t, Ahead& ahead) {
+  constexpr int64_t kWide = 256, kGroups = kWide / (2 * kBytes);  // bytes of a bin's values, and the groups of frames they are
+  const int64_t next = t + kLanes<T>, later = t + kGroups * kLanes<T>;
+  ahead.read_nothing();
+  if (job.frame_stride == 2) {
+    if (t / kLanes<T> % kGroups == 0 && later < job.count) {
+      ahead.read(job.spectrum + 2 * later, plan.bins(), job.bin_stride, kWide);
     }
+  } else if (job.bin_stride == 2 && next < job.count) {
+    ahead.read(job.spectrum + next * job.frame_stride, kLanes<T> * job.frame_stride);
   }
-};
-
-template <typename T, bool kEven, int kTerms, int kShift>
-void synthesise_with(const Plan<T>& plan, const Synthesis<T>& job) {
-  T* const x = job.work;
-  for (int64_t t = 0; t < job.count; t += kLanes<T>) {
-    const int64_t frames = job.count - t < kLanes<T> ? job.count - t : kLanes<T>;
-    if (job.frame_stride == 2 && frames == kLanes<T>) {
-      prepare(plan, Neighbours<T>{job.spectrum + 2 * t, job.bin_stride}, job.edge, x);
-    } else {
-      gather(job, t, frames, plan.bins(), x);
-      prepare(plan, InPlace<T>{x}, job.edge, x);
-    }
-    transform(plan, InPlace<T>{x}, x, Add<T, kEven, kTerms, kShift>{job, plan.order, plan.n_fft, t});
-  }
+  ahead.write(job.to[t], are_together(job, t) ? kLanes<T> * job.hop : 0);
 }
 
 template <typename T>
 void synthesise(const Plan<T>& plan, const Synthesis<T>& job) {
-  if (!plan.even()) return synthesise_with<T, false, 1, 0>(plan, job);
-  const int64_t radix = plan.n_passes == 0 ? 1 : plan.passes[plan.n_passes - 1].radix, apart = plan.n_fft / radix;
-  const int64_t terms = job.hop % apart == 0 ? radix * apart / job.hop : apart % job.hop == 0 ? radix : 1;
-  const int64_t shift = apart % job.hop == 0 ? apart / job.hop : 1;
-  if (plan.n_fft % job.hop == 0 && radix % 2 == 0 && (terms - 1) * shift < kLanes<T>) {
-    if (terms == 2 && shift == 1) return synthesise_with<T, true, 2, 1>(plan, job);
-    if (terms == 2 && shift == 2) return synthesise_with<T, true, 2, 2>(plan, job);
-    if (terms == 4 && shift == 1) return synthesise_with<T, true, 4, 1>(plan, job);
-    if (terms == 4 && shift == 2) return synthesise_with<T, true, 4, 2>(plan, job);
-    if (terms == 8 && shift == 1) return synthesise_with<T, true, 8, 1>(plan, job);
+  T* const x = job.work;
+  Rows<T> rows(plan, job);
+  Ahead ahead(plan);
+  for (int64_t t = 0; t < job.rows; t += kLanes<T>) {
+    const int64_t frames = job.count - t < kLanes<T> ? job.count - t : kLanes<T>;
+    if (frames > 0) {
+      look_ahead(plan, job, t, ahead);
+      if (job.frame_stride == 2 && frames == kLanes<T>) {
+        prepare(plan, Neighbours<T>{job.spectrum + 2 * t, job.bin_stride}, job.edge, x);
+      } else {
+        gather(job, t, frames, plan.bins(), x);
+        prepare(plan, InPlace<T>{x}, job.edge, x);
+      }
+      transform(plan, InPlace<T>{x}, x, ahead);
+    }
+    rows.finish(t);
   }
-  synthesise_with<T, true, 1, 0>(plan, job);
 }
 
 template <typename T>

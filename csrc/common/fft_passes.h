@@ -73,18 +73,67 @@ struct InPlace {
   BC_INLINE Complex<T> operator()(int64_t i) const { return load_point(x + 2 * kLanes<T> * i); }
 };
 
-// Stores a butterfly's points where a block keeps them.
-template <typename T>
-struct Store {
-  T* x;
-  template <int R>
-  BC_INLINE void operator()(int64_t place, const Complex<T> (&a)[R]) const {
-    BC_UNROLL for (int k = 0; k < R; ++k) store_point(point(x, place + k), a[k]);
+// Memory that is read or written soon, asked for a few lines at each butterfly: the processor does not foresee it, and all at
+// once would keep it waiting.
+class Ahead {
+ public:
+  Ahead() = default;
+  template <typename T>
+  explicit Ahead(const Plan<T>& plan) {
+    for (int i = 0; i < plan.n_passes; ++i) butterflies_ += plan.size / plan.passes[i].radix;
   }
+
+  // `wide` bytes at each of `count` places `stride` values apart.
+  template <typename T>
+  BC_INLINE void read(const T* at, int64_t count, int64_t stride, int64_t wide) {
+    read_ = lines(at, count, stride * static_cast<int64_t>(sizeof(T)), wide);
+  }
+  template <typename T>
+  BC_INLINE void read(const T* at, int64_t count) {
+    read_ = lines(at, count);
+  }
+  BC_INLINE void read_nothing() { read_ = {}; }
+  template <typename T>
+  BC_INLINE void write(const T* at, int64_t count) {
+    written_ = lines(at, count);
+  }
+
+  BC_INLINE void step() {
+    read_.template ask<0>();
+    written_.template ask<1>();
+  }
+
+ private:
+  static constexpr int64_t kLine = 64, kTwoLines = 128, kMost = 300 << 10;  // bytes; more would push out what is computed with
+
+  struct Lines {
+    const char* at;
+    int64_t left, stride, wide, at_once;
+
+    template <int kForWriting>
+    BC_INLINE void ask() {
+      for (int64_t i = 0; i < at_once && left > 0; ++i, --left, at += stride) {
+        for (int64_t byte = 0; byte < wide; byte += kLine) __builtin_prefetch(at + byte, kForWriting);
+      }
+    }
+  };
+
+  BC_INLINE Lines lines(const void* at, int64_t count, int64_t stride, int64_t wide) const {
+    if (butterflies_ == 0 || count * wide > kMost) return {};
+    return {static_cast<const char*>(at), count, stride, wide, ceil_div(count, butterflies_)};
+  }
+  template <typename T>
+  BC_INLINE Lines lines(const T* at, int64_t count) const {
+    return lines(at, ceil_div(count * static_cast<int64_t>(sizeof(T)), kTwoLines), kTwoLines, kTwoLines);
+  }
+
+  int64_t butterflies_ = 0;
+  Lines read_{}, written_{};
 };
 
 template <int R, bool kTurned, typename T, typename Source>
-BC_INLINE void butterfly(const Source& source, int64_t i, int64_t apart, const T* twiddles, const T* roots, T* x) {
+BC_INLINE void butterfly(const Source& source, int64_t i, int64_t apart, const T* twiddles, const T* roots, T* x, Ahead& ahead) {
+  ahead.step();
   Complex<T> a[R];
   BC_UNROLL for (int k = 0; k < R; ++k) a[k] = source(i + k * apart);
   dft(a, roots);
@@ -96,11 +145,11 @@ BC_INLINE void butterfly(const Source& source, int64_t i, int64_t apart, const T
 }
 
 template <int R, typename T, typename Source>
-BC_INLINE void split_block(const Source& source, const Pass<T>& pass, T* x) {
+BC_INLINE void split_block(const Source& source, const Pass<T>& pass, T* x, Ahead& ahead) {
   const int64_t apart = pass.size / R;
-  butterfly<R, false>(source, 0, apart, pass.twiddles, pass.roots, x);
+  butterfly<R, false>(source, 0, apart, pass.twiddles, pass.roots, x, ahead);
   for (int64_t i = 1; i < apart; ++i) {
-    butterfly<R, true>(source, i, apart, pass.twiddles + 2 * (R - 1) * i, pass.roots, x);
+    butterfly<R, true>(source, i, apart, pass.twiddles + 2 * (R - 1) * i, pass.roots, x, ahead);
   }
 }
 
@@ -128,46 +177,44 @@ BC_INLINE void with_radix(int64_t radix, const F& f) {
 }
 
 template <typename T, typename Source>
-__attribute__((noinline)) void first_pass(const Source& source, const Pass<T>& pass, T* x) {
-  with_radix(pass.radix, [&](auto radix) { split_block<radix.value>(source, pass, x); });
+__attribute__((noinline)) void first_pass(const Source& source, const Pass<T>& pass, T* x, Ahead& ahead) {
+  with_radix(pass.radix, [&](auto radix) { split_block<radix.value>(source, pass, x, ahead); });
 }
 
 template <typename T>
-__attribute__((noinline)) void middle_pass(const Pass<T>& pass, T* x, int64_t points) {
+__attribute__((noinline)) void middle_pass(const Pass<T>& pass, T* x, int64_t points, Ahead& ahead) {
   with_radix(pass.radix, [&](auto radix) {
-    for (T* end = point(x, points); x != end; x = point(x, pass.size)) split_block<radix.value>(InPlace<T>{x}, pass, x);
+    for (T* end = point(x, points); x != end; x = point(x, pass.size)) split_block<radix.value>(InPlace<T>{x}, pass, x, ahead);
   });
 }
 
-// The last pass over the points at `place` and the following; sink(place, values) gets the results of each block.
-template <typename T, typename Source, typename Sink>
-__attribute__((noinline)) void last_pass(const Pass<T>& pass, const Source& source, int64_t place, int64_t points,
-                                         const Sink& sink) {
+// The last pass over the points at `place` and the following, whose results take their places in x.
+template <typename T, typename Source>
+__attribute__((noinline)) void last_pass(const Pass<T>& pass, const Source& source, int64_t place, int64_t points, T* x,
+                                         Ahead& ahead) {
   with_radix(pass.radix, [&](auto radix) {
     for (int64_t end = place + points; place < end; place += radix.value) {
+      ahead.step();
       Complex<T> a[radix.value];
       BC_UNROLL for (int k = 0; k < radix.value; ++k) a[k] = source(place + k);
       dft(a, pass.roots);
-      sink(place, a);
+      BC_UNROLL for (int k = 0; k < radix.value; ++k) store_point(point(x, place + k), a[k]);
     }
   });
 }
 
-// The forward transform of what `source` gives, by way of x. Each part that the first pass leaves goes through all other
-// passes while it is in the first-level cache.
-template <typename T, typename Source, typename Sink>
-BC_INLINE void transform(const Plan<T>& plan, const Source& source, T* x, const Sink& sink) {
-  if (plan.n_passes == 0) {
-    const Complex<T> only[1] = {source(0)};
-    return sink(0, only);
-  }
+// The forward transform of what `source` gives, in x: each point at its place. Each part that the first pass leaves goes
+// through all other passes while it is in the first-level cache.
+template <typename T, typename Source>
+BC_INLINE void transform(const Plan<T>& plan, const Source& source, T* x, Ahead& ahead) {
+  if (plan.n_passes == 0) return store_point(x, source(0));
   const Pass<T>&first = plan.passes[0], &last = plan.passes[plan.n_passes - 1];
-  if (plan.n_passes == 1) return last_pass(last, source, 0, plan.size, sink);
-  first_pass(source, first, x);
+  if (plan.n_passes == 1) return last_pass(last, source, 0, plan.size, x, ahead);
+  first_pass(source, first, x, ahead);
   const int64_t part = plan.size / first.radix;
   for (int64_t at = 0; at < plan.size; at += part) {
-    for (int i = 1; i < plan.n_passes - 1; ++i) middle_pass(plan.passes[i], point(x, at), part);
-    last_pass(last, InPlace<T>{x}, at, part, sink);
+    for (int i = 1; i < plan.n_passes - 1; ++i) middle_pass(plan.passes[i], point(x, at), part, ahead);
+    last_pass(last, InPlace<T>{x}, at, part, x, ahead);
   }
 }
 

@@ -109,14 +109,18 @@ BC_INLINE Complex<T> separate(Vec<T> a, Vec<T> b, std::integer_sequence<int, I..
   return {__builtin_shuffle(a, b, Mask{2 * I...}), __builtin_shuffle(a, b, Mask{2 * I + 1 ...})};
 }
 
-// Lanes of `value` moved up by kShift: those that stay in the vector, and those that go to the next one.
-template <typename T, int kShift, int... I>
-BC_INLINE std::pair<Vec<T>, Vec<T>> moved_up(Vec<T> value, std::integer_sequence<int, I...>) {
+// Lanes moved up by `shift` of 0 to kLanes - 1: those that stay in the vector, and those that go to the beginning of the next.
+template <typename T>
+struct Turn {
   using Mask = typename Lanes<T>::Mask;
-  constexpr int kAll = sizeof...(I);
-  const Vec<T> none{};
-  return {__builtin_shuffle(value, none, Mask{(I >= kShift ? I - kShift : kAll)...}),
-          __builtin_shuffle(value, none, Mask{(I < kShift ? kAll + I - kShift : kAll)...})};
-}
+  Mask from, stays;
+
+  BC_INLINE explicit Turn(int shift) : Turn(shift, std::make_integer_sequence<int, kLanes<T>>()) {}
+  template <int... I>
+  BC_INLINE Turn(int shift, std::integer_sequence<int, I...>)
+      : from((Mask{I...} - shift) & (kLanes<T> - 1)), stays(Mask{I...} >= shift) {}
+
+  BC_INLINE Vec<T> operator()(Vec<T> value) const { return __builtin_shuffle(value, from); }
+};
 
 }  // namespace blackwell_compat::fft::BC_ISA

@@ -63,7 +63,7 @@ def test_matches_float64_reference(sizes, batch, dtype, layout):
 
 
 @pytest.mark.parametrize("layout", [frames_major, torch.Tensor.contiguous], ids=["frames-major", "bins-major"])
-@pytest.mark.parametrize("parts", [1, 2, 4, 8, 16], ids=lambda parts: f"{parts}-hops")
+@pytest.mark.parametrize("parts", [1, 2, 4, 8, 16, 40], ids=lambda parts: f"{parts}-hops")
 @pytest.mark.parametrize("n_fft", reference.TRANSFORM_SIZES)
 def test_every_radix(n_fft, parts, layout):
     hop = max(1, n_fft // parts)

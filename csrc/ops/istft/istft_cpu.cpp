@@ -16,7 +16,7 @@
 namespace blackwell_compat {
 namespace {
 
-constexpr int64_t kStep = 8;  // rows of samples are padded to a multiple of it, so that no vector of a row is partial
+constexpr int64_t kStep = 16;  // rows of factors are padded to a multiple of it, so that vectors of them can be read
 
 // Row h of the overlap-added signal is its samples [h * hop, (h + 1) * hop); frames h - reach + 1 to h are added there.
 struct Rows {
@@ -58,17 +58,18 @@ class InverseEnvelope {
   void fill(int64_t h, const T* window, int64_t from, int64_t to, T* inverse) const {
     const int64_t hop = rows_.hop, begin = rows_.start, end = begin + rows_.length;
     const int64_t oldest = std::max<int64_t>(0, h - rows_.reach() + 1), newest = std::min(h, rows_.n_frames - 1);
+    std::vector<double> sums(hop);
+    for (int64_t t = oldest; t <= newest; ++t) {
+      const T* from_row = window + (h - t) * hop;
+      const int64_t count = std::min(hop, rows_.n_fft - (h - t) * hop);
+      for (int64_t r = 0; r < count; ++r) sums[r] += static_cast<double>(from_row[r]) * static_cast<double>(from_row[r]);
+    }
     // Sample r of row h is kept where begin <= h * hop + r < end
     const int64_t begin_row = begin / hop, begin_rest = begin % hop, end_row = end / hop, end_rest = end % hop;
     for (const auto r : c10::irange(hop)) {
-      double sum = 0;
-      for (int64_t t = oldest; t <= newest; ++t) {
-        const int64_t n = (h - t) * hop + r;
-        if (n < rows_.n_fft) sum += static_cast<double>(window[n]) * static_cast<double>(window[n]);
-      }
-      inverse[r] = static_cast<T>(1 / sum);
+      inverse[r] = static_cast<T>(1 / sums[r]);
       const int64_t kept_from = begin_row + (r < begin_rest), kept_to = end_row + (r < end_rest);
-      BC_CHECK("istft_fp32", std::max(from, kept_from) >= std::min(to, kept_to) || !(sum < 1e-11),
+      BC_CHECK("istft_fp32", std::max(from, kept_from) >= std::min(to, kept_to) || !(sums[r] < 1e-11),
                "window overlap add min: 1; the frames leave samples that no window reaches");
     }
   }
@@ -162,79 +163,45 @@ void synthesise_rows(const Job<T>& job, int64_t b, int64_t from, int64_t to, T* 
   }
 }
 
-// The rows of a block by row, times the inverse envelope, to their places in `out`.
-template <typename T>
-inline __attribute__((always_inline)) void finish_rows(const Rows& rows, const InverseEnvelope<T>& inverse, int64_t from,
-                                                       int64_t to, T* by_row, T* out) {
-  const int64_t wide = rows.padded_hop(), end = std::min(to * rows.hop - rows.start, rows.length);
-  for (int64_t h = from; h < to; ++h, by_row += wide) {
-    const int64_t at = h * rows.hop - rows.start;
-    const T* factor = inverse.row(h);
-    if (at < 0 || at + wide > end) {
-      for (int64_t r = 0; r < wide; ++r) by_row[r] *= factor[r];
-      store_row(rows, h, by_row, out);
-      continue;
-    }
-    // What is written beyond the row, the next row overwrites
-    T* target = out + at;
-    for (int64_t r = 0; r < wide; r += kStep) {
-      for (int64_t i = r; i < r + kStep; ++i) target[i] = by_row[i] * factor[i];
-    }
-  }
-}
-
-BC_CLONES void finish(const Rows& rows, const InverseEnvelope<float>& inverse, int64_t from, int64_t to, float* by_row,
-                      float* out) {
-  finish_rows(rows, inverse, from, to, by_row, out);
-}
-
-BC_CLONES void finish(const Rows& rows, const InverseEnvelope<double>& inverse, int64_t from, int64_t to, double* by_row,
-                      double* out) {
-  finish_rows(rows, inverse, from, to, by_row, out);
-}
-
-// The frames of one call, transformed side by side and added where they lie: sums[r * wide + i] is sample r of the block's
-// row i - reach + 1. Only the last step goes from this order to that of the result.
+// The frames of one call, by common/fft.h, which adds them up while they are in the caches.
 template <typename T>
 class Frames {
  public:
-  explicit Frames(const Job<T>& job) : job_(job), plan_(fft::plan<T>(job.rows.n_fft)), offset_(job.rows.n_fft) {
+  explicit Frames(const Job<T>& job) : job_(job), plan_(fft::plan<T>(job.rows.n_fft)) {
     const Rows& rows = job.rows;
-    const int64_t lanes = fft::kernels<T>().lanes, row_bytes = rows.padded_hop() * static_cast<int64_t>(sizeof(T));
-    const int64_t fit = std::clamp<int64_t>((128 << 10) / row_bytes, lanes, 512);
-    const int64_t wanted = std::min(fit, ceil_div(rows.n_frames, 4) + rows.reach());
-    frames_ = ceil_div(std::max(wanted, 4 * rows.reach()), lanes) * lanes;
-    wide_ = frames_ + rows.reach() - 1 + lanes;
-    for (const auto n : c10::irange(rows.n_fft)) offset_[n] = static_cast<int32_t>(n % rows.hop * wide_ + n / rows.hop);
+    const int64_t lanes = fft::kernels<T>().lanes, eighth = (rows.last() - rows.first()) / 8;
+    const int64_t wanted = std::max(std::min<int64_t>(eighth, 2048), 4 * rows.reach());
+    block_ = ceil_div(wanted + rows.reach() - 1, lanes) * lanes - rows.reach() + 1;
   }
 
-  int64_t block() const { return frames_ - job_.rows.reach() + 1; }
+  int64_t block() const { return block_; }
 
   void operator()(int64_t b, int64_t from, int64_t to, T* out) const {
     const Rows& rows = job_.rows;
-    const int64_t before = rows.reach() - 1, work_size = fft::work_size(*plan_), sums_size = rows.padded_hop() * wide_;
-    T* work = reinterpret_cast<T*>(scratch(kFrames, (work_size + 2 * sums_size) * sizeof(T)));
-    T *sums = work + work_size, *by_row = sums + sums_size;
-    std::memset(sums, 0, sums_size * sizeof(T));
-    const int64_t begin = std::max<int64_t>(0, from - before), end = std::min(to, rows.n_frames);
-    if (begin < end) {
-      const int64_t bin_stride = 2 * job_.spectrum.stride(1), frame_stride = 2 * job_.spectrum.stride(2);
-      const T* spectrum = static_cast<const T*>(job_.spectrum.const_data_ptr()) + 2 * b * job_.spectrum.stride(0);
-      fft::kernels<T>().synthesise(*plan_, {spectrum + begin * frame_stride, bin_stride, frame_stride, end - begin, job_.edge,
-                                            rows.hop, offset_.data(), job_.window, work, sums + begin - (from - before)});
+    const int64_t begin = std::max<int64_t>(0, from - rows.reach() + 1), work_size = fft::synthesis_size(*plan_, rows.hop);
+    T* work = reinterpret_cast<T*>(scratch(kFrames, (work_size + 3 * rows.hop) * sizeof(T)));
+    // Rows before `from`, which lack earlier frames; and the first and last row of the result, of which a part may be kept
+    T *unwanted = work + work_size, *first = unwanted + rows.hop, *last = first + rows.hop;
+    std::vector<T*> targets(to - begin, unwanted);
+    std::vector<const T*> factors(to - begin);
+    for (const auto h : c10::irange(begin, to)) factors[h - begin] = job_.inverse.row(h);
+    for (const auto h : c10::irange(from, to)) {
+      const int64_t at = h * rows.hop - rows.start;
+      targets[h - begin] = at < 0 ? first : at + rows.hop > rows.length ? last : out + at;
     }
-    transpose(reinterpret_cast<const Bits*>(sums + before), wide_, rows.padded_hop(), to - from, reinterpret_cast<Bits*>(by_row),
-              rows.padded_hop());
-    finish(rows, job_.inverse, from, to, by_row, out);
+    const int64_t bin_stride = 2 * job_.spectrum.stride(1), frame_stride = 2 * job_.spectrum.stride(2);
+    const T* spectrum = static_cast<const T*>(job_.spectrum.const_data_ptr()) + 2 * b * job_.spectrum.stride(0);
+    fft::kernels<T>().synthesise(
+        *plan_, {spectrum + begin * frame_stride, bin_stride, frame_stride, std::min(to, rows.n_frames) - begin, job_.edge,
+                 rows.hop, job_.window, work, to - begin, targets.data(), factors.data()});
+    if (targets[from - begin] == first) store_row(rows, from, first, out);
+    if (targets.back() == last) store_row(rows, to - 1, last, out);
   }
 
  private:
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-
   const Job<T>& job_;
   const std::shared_ptr<const fft::Plan<T>> plan_;
-  std::vector<int32_t> offset_;
-  int64_t frames_, wide_;
+  int64_t block_;
 };
 
 template <typename T>
