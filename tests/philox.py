@@ -37,6 +37,26 @@ def bits(size: int, grid: int, seed: int, offset: int, at_a_time: int = 4) -> np
     return drawn[element, 2 * part].astype(np.uint64) << np.uint64(32) | drawn[element, 2 * part + 1]
 
 
+def dropout_width(size: int, itemsize: int, address: int, version: str) -> int:
+    """Elements that lie side by side for a thread of that PyTorch's dropout: up to four, from 2.7 on up to 16 bytes."""
+    width = 16 // itemsize if tuple(map(int, version.split(".")[:2])) >= (2, 7) else 4
+    while width > 1 and (size % width or address % (width * itemsize)):
+        width //= 2
+    return width
+
+
+def dropout_bits(size: int, grid: int, seed: int, offset: int, width: int) -> np.ndarray:
+    """(size,) of 32 bits. A thread takes whole fours for its `width` elements: of two, the other two are left over."""
+    if width == 1:
+        return bits(size, grid, seed, offset)
+    threads = grid * THREADS
+    element = np.arange(size)
+    thread, turn, place = element // width % threads, element // width // threads, element % width
+    block = offset // 4 + turn * -(-width // 4) + place // 4
+    counter = np.stack([block % 2**32, block >> 32, thread, thread * 0], 1)
+    return philox(counter, (seed % 2**32, seed >> 32))[element, place % 4]
+
+
 def numbers(size: int, grid: int, at_a_time: int = 4) -> int:
     """How far a generator goes on."""
     return 4 * -(-size // (grid * THREADS * at_a_time))

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "aten/cat.h"
+#include "aten/results.h"
 #include "aten/variants.h"
 #include "common/ceil_div.h"
 #include "common/kernel_dtype.h"
@@ -238,6 +239,16 @@ bool randperm(const c10::OperatorHandle& op, Stack* stack) {
   return true;
 }
 
+// Elements that lie side by side for a thread of PyTorch's kernel: up to four, or from 2.7 on up to 16 bytes
+int dropout_width(const Tensor& input) {
+  if (!input.is_non_overlapping_and_dense()) return 1;
+  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(input.const_data_ptr()));
+  const int64_t element = input.element_size();
+  int64_t width = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 7 ? 16 / element : 4;
+  while (width > 1 && (address % (width * element) != 0 || input.numel() % width != 0)) width /= 2;
+  return static_cast<int>(width);
+}
+
 bool dropout(const c10::OperatorHandle& op, Stack* stack) {
   const auto arguments = torch::jit::last(*stack, 3);
   const Tensor input = arguments[0].toTensor();
@@ -249,19 +260,24 @@ bool dropout(const c10::OperatorHandle& op, Stack* stack) {
     return false;
   }
   const c10::DeviceGuard guard(input.device());
-  const Tensor from = input.is_non_overlapping_and_dense() ? input : packed(input);
-  const Tensor out = at::empty_like(from), mask = at::empty_like(from, from.options().dtype(at::kBool));
+  const int width = dropout_width(input);
+  const Tensor out = at::empty_like(input), mask = at::empty_like(input, input.options().dtype(at::kBool));
   if (input.numel() > 0) {
+    // What lies apart goes by index, else by the order of memory.
+    const Tensor from = width > 1 ? input : packed(input);
+    const Tensor to = width > 1 ? out : dense_for(out, out.scalar_type());
+    const Tensor kept = width > 1 ? mask : dense_for(mask, at::kBool);
     DropoutParams q{};
-    q.from = from.const_data_ptr(), q.to = out.mutable_data_ptr(), q.mask = static_cast<unsigned char*>(mask.mutable_data_ptr());
-    q.size = out.numel(), q.wide_keep = 1 - p, q.keep = static_cast<float>(q.wide_keep);
+    q.from = from.const_data_ptr(), q.to = to.mutable_data_ptr(), q.mask = static_cast<unsigned char*>(kept.mutable_data_ptr());
+    q.size = input.numel(), q.wide_keep = 1 - p, q.keep = static_cast<float>(q.wide_keep);
     q.wide_scale = 1 / q.wide_keep, q.scale = 1.0f / q.keep;
-    q.adjacent = q.size % 4 == 0 && reinterpret_cast<uintptr_t>(q.from) % (4 * out.element_size()) == 0;
-    const int64_t blocks = blocks_of(q.size, out.device());
+    q.width = width;
+    const int64_t blocks = blocks_of(q.size, input.device());
     const auto place = fallback::advance(*generator, numbers_of(q.size, blocks, 4));
     q.seed = place.seed, q.offset = place.offset;
     const std::string name = std::string("compat_random_dropout_") + kernel_dtype(out.scalar_type());
-    runtime::launch(name, out.device(), {blocks, kRandomThreads, 0}, &q);
+    runtime::launch(name, input.device(), {blocks, kRandomThreads, 0}, &q);
+    finish(to, out), finish(kept, mask);
   }
   give(op, stack, {out, mask});
   return true;

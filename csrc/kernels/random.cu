@@ -216,43 +216,78 @@ __device__ __forceinline__ void random_chances(const ChancesParams& p) {
   }
 }
 
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-  T at[4];
-};
-struct alignas(4) FourKept {
-  unsigned char at[4];
+template <typename T, int width>
+struct alignas(width * sizeof(T)) Beside {
+  T at[width];
 };
 
-template <typename T>
-__device__ __forceinline__ void random_dropout(const DropoutParams& p) {
-  using A = decltype(to_float(T{}));
-  const A scale = sizeof(A) == 8 ? static_cast<A>(p.wide_scale) : static_cast<A>(p.scale);
-  const A keep = sizeof(A) == 8 ? static_cast<A>(p.wide_keep) : static_cast<A>(p.keep);
+template <typename A>
+struct Dropout {
+  A keep, scale;
+  __device__ __forceinline__ explicit Dropout(const DropoutParams& p)
+      : keep(sizeof(A) == 8 ? static_cast<A>(p.wide_keep) : static_cast<A>(p.keep)),
+        scale(sizeof(A) == 8 ? static_cast<A>(p.wide_scale) : static_cast<A>(p.scale)) {}
+  template <typename T>
+  __device__ __forceinline__ bool apply(unsigned bits, T& x) const {
+    const bool kept = uniform_of(bits) < keep;
+    x = Convert<T>::from(to_float(x) * static_cast<A>(kept) * scale);
+    return kept;
+  }
+};
+
+// Two at a time leave the other two of their numbers unused, as PyTorch's kernel does.
+template <int width, typename T>
+__device__ __forceinline__ void dropout_side_by_side(const DropoutParams& p) {
+  const Dropout<decltype(to_float(T{}))> dropout(p);
   const Spread grid;
-  const T* const from = static_cast<const T*>(p.from);
-  T* const to = static_cast<T*>(p.to);
   unsigned long long offset = p.offset;
-  const int64_t first = p.adjacent ? 4 * grid.thread : grid.thread;
-  for (int64_t i = first; i < p.size; i += 4 * grid.threads, offset += 4) {
+  for (int64_t i = grid.thread; i < p.size / width; i += grid.threads) {
+    auto x = static_cast<const Beside<T, width>*>(p.from)[i];
+    Beside<unsigned char, width> kept;
+#pragma unroll
+    for (int u = 0; u < width; u += 4, offset += 4) {
+      const uint4 bits = philox(p.seed, grid.thread, offset);
+      kept.at[u] = dropout.apply(bits.x, x.at[u]), kept.at[u + 1] = dropout.apply(bits.y, x.at[u + 1]);
+      if constexpr (width > 2) {
+        kept.at[u + 2] = dropout.apply(bits.z, x.at[u + 2]), kept.at[u + 3] = dropout.apply(bits.w, x.at[u + 3]);
+      }
+    }
+    static_cast<Beside<T, width>*>(p.to)[i] = x;
+    reinterpret_cast<Beside<unsigned char, width>*>(p.mask)[i] = kept;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void dropout_apart(const DropoutParams& p) {
+  const Dropout<decltype(to_float(T{}))> dropout(p);
+  const Spread grid;
+  unsigned long long offset = p.offset;
+  for (int64_t i = grid.thread; i < p.size; i += 4 * grid.threads, offset += 4) {
     const uint4 bits = philox(p.seed, grid.thread, offset);
-    const float value[4] = {uniform_of(bits.x), uniform_of(bits.y), uniform_of(bits.z), uniform_of(bits.w)};
-    Four<T> x{};
-    if (p.adjacent) x = reinterpret_cast<const Four<T>*>(from)[i / 4];
-    FourKept kept;
+    const unsigned drawn[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
       const int64_t at = i + u * grid.threads;
-      if (!p.adjacent && at < p.size) x.at[u] = from[at];
-      kept.at[u] = value[u] < keep;
-      x.at[u] = Convert<T>::from(to_float(x.at[u]) * static_cast<A>(kept.at[u]) * scale);
-      if (p.adjacent || at >= p.size) continue;
-      to[at] = x.at[u];
-      p.mask[at] = kept.at[u];
+      if (at >= p.size) return;
+      T x = static_cast<const T*>(p.from)[at];
+      p.mask[at] = dropout.apply(drawn[u], x);
+      static_cast<T*>(p.to)[at] = x;
     }
-    if (!p.adjacent) continue;
-    reinterpret_cast<Four<T>*>(to)[i / 4] = x;
-    reinterpret_cast<FourKept*>(p.mask)[i / 4] = kept;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void random_dropout(const DropoutParams& p) {
+  switch (p.width) {
+    case 8:
+      if constexpr (sizeof(T) == 2) dropout_side_by_side<8, T>(p);
+      return;
+    case 4:
+      return dropout_side_by_side<4, T>(p);
+    case 2:
+      return dropout_side_by_side<2, T>(p);
+    default:
+      return dropout_apart<T>(p);
   }
 }
 

@@ -39,7 +39,8 @@ struct DropoutParams {
   long long size;
   float keep, scale;
   double wide_keep, wide_scale;
-  bool adjacent;  // a thread's four elements lie side by side; their number is a multiple of four
+  int width;  // so many elements lie side by side for a thread, which takes whole fours of numbers for them: 2, 4 or 8, and a
+              // divisor of `size`. At 1 they lie the number of threads apart, and a thread takes four of them a time.
 };
 
 }  // namespace blackwell_compat

@@ -113,21 +113,70 @@ def test_chances():
     assert offset() == 12
 
 
-@pytest.mark.parametrize("size", [4096, 4001])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_dropout(size, dtype):
-    x = torch.linspace(-1, 1, size, dtype=dtype).to(CARD).requires_grad_()
+def dropout_keeps(size, itemsize, address, offset=0):
+    width = philox.dropout_width(size, itemsize, address, torch.__version__)
+    return philox.uniform(philox.dropout_bits(size, grid(size), 1234, offset, width)) < 0.75
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("size", [400_000, 4098, 4092, 4001])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_dropout(dtype, size, shift):
+    x = torch.linspace(-1, 1, size + shift).to(dtype).to(CARD)[shift:].requires_grad_()
     got, mask = torch.native_dropout(x, 0.25, True)
-    grad = torch.autograd.grad(got.sum(), x)[0] if not fell_back() else None
-    kept = mask.cpu()
-    assert 0.7 < kept.float().mean().item() < 0.8
+    kept = torch.from_numpy(dropout_keeps(size, x.element_size(), x.data_ptr()))
+    assert torch.equal(mask.cpu(), kept)
     torch.testing.assert_close(got.cpu(), (x.detach().cpu() * kept / 0.75).to(dtype))
+    grad = torch.autograd.grad(got.sum(), x)[0] if not fell_back() else None
     torch.testing.assert_close(grad.cpu(), (kept / 0.75).to(dtype))
-    torch.manual_seed(1234)
-    assert torch.equal(torch.native_dropout(x, 0.25, True)[1].cpu(), kept)
-    assert offset() == 4
+    assert offset() == philox.numbers(size, grid(size))
+
+
+@pytest.mark.parametrize("layout", ["permuted", "with gaps", "permuted with gaps"])
+@pytest.mark.parametrize("rows", [5, 6, 8])
+def test_dropout_of_a_layout(layout, rows):
+    """Several at a time lie side by side in memory; one at a time go by index."""
+    x = torch.ones(rows, 14 if "gaps" in layout else 7, device=CARD)[:, :7]
+    x = x.t() if "permuted" in layout else x
+    got, mask = torch.native_dropout(x, 0.25, True)
+    assert got.stride() == mask.stride() == torch.empty_like(x).stride()
+    if layout == "permuted" and rows != 5:
+        want = dropout_keeps(7 * rows, 4, x.data_ptr()).reshape(rows, 7).T
+    else:
+        want = philox.uniform(philox.bits(7 * rows, 1, 1234, 0)).reshape(x.shape) < 0.75
+    assert np.array_equal(mask.cpu().numpy(), want)
+    assert torch.equal(got.cpu(), mask.cpu() / 0.75)
+    assert not fell_back()
+
+
+def test_dropout_without_training():
+    x = torch.linspace(-1, 1, 4001).to(CARD)
     assert torch.equal(torch.native_dropout(x, 0.25, False)[0].cpu(), x.cpu())
     assert not torch.native_dropout(x, 1.0, True)[0].any().item()
+
+
+@pytest.mark.skipif(not fakecard.here(), reason="needs the names of the kernels that the wheel launches")
+def test_a_thread_of_the_wheels_dropout_has_as_many_side_by_side():
+    done = fakecard.run(
+        """
+        import torch, fakecard
+        for dtype in (torch.float32, torch.float16, torch.float64):
+            for size, shift in ((4096, 0), (4098, 0), (4092, 0), (4001, 0), (4096, 2), (4096, 4), (4096, 1)):
+                x = torch.empty(size + 8, dtype=dtype, device="cuda")[shift : shift + size]
+                fakecard.reset()
+                try:
+                    torch.native_dropout(x, 0.5, True)
+                except RuntimeError:
+                    print(size, x.element_size(), x.data_ptr(), *fakecard.counters()["launched"], sep=";")
+        """,
+        "RTX 5090",
+    )
+    lines = [line.split(";") for line in done.stdout.splitlines() if "fused_dropout" in line]
+    assert len(lines) == 21, done.stderr
+    for size, itemsize, address, kernel in lines:
+        width = philox.dropout_width(int(size), int(itemsize), int(address), torch.__version__)
+        assert ("fused_dropout_kernel_vec<" if width > 1 else "fused_dropout_kernel<") in kernel
+        assert width == 1 or f", {width}, bool>" in kernel
 
 
 def test_tokens_have_their_chances():
@@ -183,6 +232,8 @@ def test_the_numbers_of_pytorchs_own_kernels():
             torch.empty(1000, dtype=torch.int64, device=CARD).random_().cpu(),
             torch.randn(300_000, device=CARD).cpu(),
             torch.empty(1000, device=CARD).exponential_().cpu(),
+            *(torch.native_dropout(torch.ones(n, device=CARD), 0.25, True)[1].cpu() for n in (300_000, 4098, 4001)),
+            *(torch.native_dropout(torch.ones(n, device=CARD).half(), 0.25, True)[1].cpu() for n in (300_000, 4092)),
             offset(),
         ]
 

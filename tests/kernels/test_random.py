@@ -1,6 +1,7 @@
 """The generator and the distributions alone in the emulator, against numpy."""
 
 import ctypes
+import itertools
 
 import emulator
 import numpy as np
@@ -36,7 +37,7 @@ class DropoutParams(ctypes.Structure):
         ("size", ctypes.c_longlong),
         *((name, ctypes.c_float) for name in ("keep", "scale")),
         *((name, ctypes.c_double) for name in ("wide_keep", "wide_scale")),
-        ("adjacent", ctypes.c_bool),
+        ("width", ctypes.c_int),
     )
 
 
@@ -116,23 +117,22 @@ def test_the_end_of_an_interval_becomes_its_begin():
     assert (got == 0).any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
-@pytest.mark.parametrize(("size", "adjacent"), [(4000, True), (4000, False), (4001, False), (1, False)])
-def test_dropout(size, adjacent, dtype):
+@pytest.mark.parametrize(
+    ("size", "width", "dtype"),
+    [
+        *itertools.product([4000], [4, 2, 1], [np.float32, np.float16, np.float64]),
+        *[(16000, 8, np.float16), (4002, 2, np.float32), (2, 2, np.float64), (4001, 1, np.float32), (1, 1, np.float16)],
+    ],
+)
+def test_dropout(size, width, dtype):
     source = emulator.buffer(np.arange(1, size + 1).astype(dtype) / size)
     to, mask = emulator.buffer(np.zeros(size, dtype)), emulator.buffer(np.full(size, 7, np.uint8))
     p = DropoutParams(
-        source.ctypes.data, to.ctypes.data, mask.ctypes.data, SEED, 4, size, 0.75, 4 / 3, 0.75, 4 / 3, adjacent
+        source.ctypes.data, to.ctypes.data, mask.ctypes.data, SEED, 4, size, 0.75, 4 / 3, 0.75, 4 / 3, width
     )
     name = {4: "f32", 2: "f16", 8: "f64"}[source.itemsize]
     emulator.load(800).launch(f"compat_random_dropout_{name}", 3, 256, 0, p)
-    drawn = philox.uniform(philox.bits(4096, 3, SEED, 4))
-    if adjacent:  # thread i has elements 4 i to 4 i + 3 of each turn
-        element = np.arange(size)
-        turn, within = element // (4 * 768), element % (4 * 768)
-        counter = np.stack([1 + turn, turn * 0, within // 4, turn * 0], 1)
-        drawn = philox.uniform(philox.philox(counter, (SEED % 2**32, SEED >> 32))[element, within % 4])
-    kept = drawn[:size] < 0.75
+    kept = philox.uniform(philox.dropout_bits(size, 3, SEED, 4, width)) < 0.75
     assert np.array_equal(mask, kept)
     np.testing.assert_allclose(to, source * kept * (4 / 3), rtol=2e-3 if dtype == np.float16 else 1e-6)
 
