@@ -3,6 +3,7 @@
 #include "kernels/rnn.cuh"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DeviceGuard.h>
 
@@ -14,6 +15,7 @@
 #include "common/kernel_dtype.h"
 #include "common/own_kernels.h"
 #include "common/pass_on.h"
+#include "fallback/values.h"
 #include "runtime/kernels.h"
 
 namespace blackwell_compat {
@@ -240,11 +242,22 @@ void give_states(Stack* stack, size_t count, const Tensor& out, std::vector<Tens
   give(stack, count, std::move(states));
 }
 
+// As autocast would cast them for cuDNN or for each step: PyTorch's op itself, which ours stands in for, is not on its list.
+std::vector<IValue> casted_arguments(const Stack& stack, size_t count) {
+  std::vector<IValue> given = torch::jit::last(stack, count).vec();
+  if (!at::autocast::is_autocast_enabled(c10::kCUDA)) return given;
+  const auto dtype = at::autocast::get_autocast_dtype(c10::kCUDA);
+  for (IValue& value : given) {
+    fallback::replace_tensors(value, [&](const Tensor& t) { return at::autocast::cached_cast(dtype, t, c10::kCUDA); });
+  }
+  return given;
+}
+
 // (input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
 bool sequences(Stack* stack) {
-  const auto given = torch::jit::last(*stack, 9);
+  const auto given = casted_arguments(*stack, 9);
   const Tensor input = given[0].toTensor();
-  const Network net = network_of(given[1], given.slice(2));
+  const Network net = network_of(given[1], c10::ArrayRef<IValue>(given).slice(2));
   const bool batch_first = given[8].toBool();
   if (input.dim() != 3 || net.states.empty() || net.states[0].dim() != 3) return false;
   const int64_t rows = input.size(batch_first ? 0 : 1), steps = input.size(batch_first ? 1 : 0);
@@ -261,9 +274,9 @@ bool sequences(Stack* stack) {
 
 // (data, batch_sizes, hx, params, has_biases, num_layers, dropout, train, bidirectional); batch_sizes is on the CPU
 bool packed(Stack* stack) {
-  const auto given = torch::jit::last(*stack, 9);
+  const auto given = casted_arguments(*stack, 9);
   const Tensor data = given[0].toTensor(), batch_sizes = given[1].toTensor();
-  const Network net = network_of(given[2], given.slice(3));
+  const Network net = network_of(given[2], c10::ArrayRef<IValue>(given).slice(3));
   if (data.dim() != 2 || net.states.empty() || net.states[0].dim() != 3) return false;
   if (!batch_sizes.is_cpu() || batch_sizes.scalar_type() != at::kLong || batch_sizes.dim() != 1 || batch_sizes.numel() == 0)
     return false;

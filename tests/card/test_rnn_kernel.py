@@ -119,6 +119,33 @@ def test_gradients(kind, dtype):
         torch.testing.assert_close(grad.cpu(), its, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("autocast", ["torch", "ours"])
+@pytest.mark.parametrize("wants_grad", [False, True], ids=["", "grad"])
+@pytest.mark.parametrize("mode", ["kernel", "fallback"])
+@pytest.mark.parametrize("given", ["steps", "packed", "float16", "float64"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_autocast(chosen, kind, given, mode, wants_grad, autocast):
+    """All results are of the lower precision, as cuDNN's and the cells' are; float64 stays."""
+    if mode == "fallback":
+        chosen.choose(torch.device("cuda", 0), False)
+    wide = torch.float64 if given == "float64" else torch.float32
+    low = torch.float64 if given == "float64" else torch.float16
+    net = network(kind, wide, num_layers=2, bidirectional=True).to(CARD)
+    x = reference.values(5, 3, 12, dtype=torch.float16 if given == "float16" else wide).to(CARD)
+    same = x.to(low)
+    if given == "packed":
+        x, same = (pack_padded_sequence(t, torch.tensor([5, 3, 2])) for t in (x, same))
+    block = torch.autocast("cuda", dtype=torch.float16) if autocast == "torch" else bc.autocast("fp16")
+    with torch.set_grad_enabled(wants_grad), block:
+        got = flat(net(x, there(states(kind, 4, 3, 20, wide))))
+    assert {t.dtype for t in got} == {low}
+    assert {t.requires_grad for t in got} == {wants_grad}
+    with torch.no_grad():
+        want = flat(copy.deepcopy(net).to(low)(same, there(states(kind, 4, 3, 20, low))))
+    for ours, its in zip(got, want, strict=True):
+        torch.testing.assert_close(ours.detach().cpu(), its.cpu(), rtol=4e-3, atol=4e-3)
+
+
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
 def test_cells(kind):
     cell = network(kind, torch.float32)
