@@ -314,6 +314,63 @@ def test_a_mistake_of_the_caller_changes_nothing(caplog):
     assert "forward" not in vars(model)
 
 
+class Misshapen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.lin(x).view(7, 7)
+
+
+@pytest.mark.filterwarnings("error:module forward hook")
+def test_an_error_of_compiled_code_ends_no_call_that_has_not_begun():
+    model = Misshapen().to(CARD)
+    bc.patch_model(model, "hybrid")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="invalid for input of size"):
+            torch.compile(model, backend="eager")(values(3, 4).to(CARD))
+
+
+@pytest.mark.filterwarnings("error:module forward hook")
+def test_a_call_that_has_not_begun_ends_no_other():
+    def refuse(module, args):
+        raise ValueError("refused")
+
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x):
+            with pytest.raises(ValueError, match="refused"):
+                asked(x)
+            bc.reset_fallbacks()
+            y = self.lin(x) * 2
+            self.uploads = bc.fallbacks().totals.to_device
+            return y
+
+    asked, model = Misshapen().to(CARD), Asks().to(CARD)
+    bc.patch_model(asked, "hybrid")
+    asked.register_forward_pre_hook(refuse, prepend=True)
+    bc.patch_model(model, "hybrid")
+    model(values(3, 4).to(CARD))
+    assert model.uploads == 0
+
+
+def test_an_interrupted_call_ends_with_the_next():
+    model = Breaks(KeyboardInterrupt()).to(CARD)
+    bc.patch_model(model, "hybrid")
+    for error in (KeyboardInterrupt(), ValueError("not mine")):
+        model.error = error
+        with pytest.raises(type(error)):
+            model(values(3, 4).to(CARD))
+    bc.reset_fallbacks()
+    x = values(50).to(CARD) * 2
+    assert bc.fallbacks().totals.to_device == 2
+    torch.testing.assert_close(on_the_card(x), values(50) * 2)
+
+
 def test_patching_that_fails_ends_on_the_cpu(monkeypatch, caplog):
     monkeypatch.setattr(patch.hybrid, "keep_data_on_card", lambda module: 1 / 0)
     model, want = small().to(CARD), small()(IDS)

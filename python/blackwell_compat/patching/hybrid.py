@@ -19,7 +19,16 @@ from blackwell_compat.patching.channels_last import drop_hooks
 
 log = logging.getLogger("blackwell_compat")
 CPU = torch.device("cpu")
-_calls = threading.local()  # .lazily: whether the calls in progress upload later
+_calls = threading.local()  # .open: of the models in calls in progress, by id(), whether they upload later
+
+
+def _end_call(model: nn.Module) -> None:
+    """Ends the model's call, if it has begun, and those within it whose end no hook has seen."""
+    calls: dict[int, bool] = _calls.__dict__.setdefault("open", {})
+    while id(model) in calls:
+        _, lazily = calls.popitem()
+        if lazily:
+            lazy.end_call()
 
 
 class UploadLater:
@@ -29,18 +38,20 @@ class UploadLater:
     def __call__(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return
+        _end_call(module)  # which an interrupt, or a compiled end, has left open
         lazily = is_enabled() and vars(module)["_compat_root"].mode == "hybrid"
         if lazily:
             lazy.begin_call()
-        _calls.__dict__.setdefault("lazily", []).append(lazily)
+        _calls.open[id(module)] = lazily
 
 
 class UploadNow:
-    """Forward hook: what outlives the call goes to the card."""
+    """Forward hook: what outlives the call goes to the card. It may come without a pre-hook before it: where that was
+    compiled, or an earlier one raised."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not torch.compiler.is_compiling() and _calls.lazily.pop():
-            lazy.end_call()
+        if not torch.compiler.is_compiling():
+            _end_call(module)
 
 
 def add_hooks(model: nn.Module) -> None:
