@@ -154,21 +154,23 @@ def test_an_uncovered_sample_that_is_trimmed_is_no_error():
     check(complex_values(9, 2), 16, 16, 16, torch.cat([torch.ones(14), torch.zeros(2)]), center=False, length=14)
 
 
+def waits(x, window):
+    reset()
+    bc.istft_fp32(x, 16, window=window)
+    return fakecard.counters()["stream_sync"]
+
+
+counts_waits = pytest.mark.skipif(not fakecard.here(), reason="waits are the fake card's; nothing would end this skip")
+
+
+@counts_waits
 def test_a_window_is_asked_for_once_for_each_version():
-    if not fakecard.here():
-        pytest.skip("counts waits of the fake card; nothing would end this skip")
     x, window = on_card(X, torch.hann_window(16))
     bc.istft_fp32(x, 16, window=window)
-
-    def waits():
-        reset()
-        bc.istft_fp32(x, 16, window=window)
-        return fakecard.counters()["stream_sync"]
-
-    assert [waits(), waits()] == [0, 0]
+    assert [waits(x, window), waits(x, window)] == [0, 0]
     window.copy_(torch.hamming_window(16))
-    assert waits() == 1
-    assert waits() == 0
+    assert waits(x, window) == 1
+    assert waits(x, window) == 0
     window.copy_(torch.zeros(16))
     with pytest.raises(RuntimeError, match="window overlap add min: 1"):
         bc.istft_fp32(x, 16, window=window)
@@ -181,6 +183,38 @@ def test_a_window_without_versions_is_asked_for_each_time():
         window.copy_(torch.zeros(16))
         with pytest.raises(RuntimeError, match="window overlap add min: 1"):
             bc.istft_fp32(x, 16, window=window)
+
+
+@counts_waits
+@pytest.mark.usefixtures("chosen")
+@torch.inference_mode()
+def test_a_window_without_versions_is_asked_for_once_for_each_write_where_writes_are_seen():
+    x, window, both = on_card(X, torch.hann_window(16), torch.ones(2, 16))
+    bc.istft_fp32(x, 16, window=window)
+    assert [waits(x, window), waits(x, window)] == [0, 0]
+    window.copy_(torch.hamming_window(16))
+    assert [waits(x, window), waits(x, window)] == [1, 0]
+    window.mul_(0.5)
+    assert [waits(x, window), waits(x, window)] == [1, 0]
+    bc.istft_fp32(x, 16, window=both[1])
+    assert [waits(x, both[1]), waits(x, both[1])] == [0, 0]
+    for view in (window.view(2, 8), both):
+        view.zero_()
+    for zeros in (window, both[1]):
+        with pytest.raises(RuntimeError, match="window overlap add min: 1"):
+            bc.istft_fp32(x, 16, window=zeros)
+
+
+@pytest.mark.usefixtures("chosen")
+@torch.inference_mode()
+def test_a_graph_with_a_window_without_versions():
+    x, window, new = on_card(complex_values(2, 39, 20), torch.hann_window(76), torch.hann_window(76))
+    first = bc.istft_fp32(x, 76, window=window).cpu()
+    graph, got = captured(lambda: bc.istft_fp32(x, 76, window=window))
+    graph.replay()
+    assert torch.equal(got.cpu(), first)
+    with pytest.raises(RuntimeError, match=r"the host does not know the values of this window yet.*run istft once"):
+        captured(lambda: bc.istft_fp32(x, 76, window=new))
 
 
 def test_the_same_bits_each_time():

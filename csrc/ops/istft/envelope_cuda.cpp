@@ -3,6 +3,10 @@
 #include <mutex>
 #include <vector>
 
+#include "fallback/call.h"
+#include "fallback/original.h"
+#include "fallback/registry.h"
+#include "fallback/shadow.h"
 #include "ops/istft/istft.h"
 #include "runtime/copy.h"
 
@@ -13,14 +17,35 @@ using Squares = std::shared_ptr<const std::vector<double>>;
 
 constexpr size_t kWindowsKept = 32;
 
-// The squared values of a window on a card, after a wait for it.
-Squares copy_of(const Tensor& window) {
+void check_not_capturing(const Tensor& window) {
   TORCH_CHECK(!runtime::is_capturing(window.device()), "istft_fp32: the host does not know the values of this window yet, ",
               "which a CUDA graph that is being captured forbids; run istft once with it before torch.cuda.graph");
-  const at::AutoDispatchBelowADInplaceOrView below;
+}
+
+// After a wait for the card
+Tensor copy_of(const Tensor& window) {
+  check_not_capturing(window);
   const Tensor host = at::empty_strided(window.sizes(), window.strides(), window.options().device(at::kCPU));
   const int64_t reach = (window.size(0) - 1) * window.stride(0) + 1;
   runtime::copy_to_host(host.mutable_data_ptr(), window.const_data_ptr(), reach * window.element_size(), window.device());
+  return host;
+}
+
+// Whether all who write to a card are known
+bool sees_writes(c10::Device device) { return fallback::installed() && !fallback::runs_kernels(device); }
+
+// From the fallback's copy of its storage, which goes with the next write to the card
+Tensor shadow_of(const Tensor& window) {
+  static const std::string op = "blackwell_compat::istft_fp32";
+  if (!fallback::find_shadow(window.storage().unsafeGetStorageImpl())) check_not_capturing(window);
+  fallback::Call call(op);
+  call.bind(window, {});
+  call.bring(false);
+  return call.host(window);
+}
+
+Squares squares_of_values(const Tensor& host) {
+  const at::AutoDispatchBelowADInplaceOrView below;
   const Tensor values = host.to(at::kDouble).square().contiguous();
   const auto* const begin = values.const_data_ptr<double>();
   return std::make_shared<std::vector<double>>(begin, begin + values.numel());
@@ -66,10 +91,12 @@ class Windows {
 };
 
 Squares squares_of(const Tensor& window) {
-  if (window.is_inference()) return copy_of(window);  // it has no version
+  if (window.is_inference()) {  // it has no version
+    return squares_of_values(sees_writes(window.device()) ? shadow_of(window) : copy_of(window));
+  }
   static auto* const windows = new Windows;
   if (auto known = windows->find(window)) return known;
-  auto squares = copy_of(window);
+  auto squares = squares_of_values(copy_of(window));
   windows->keep(window, squares);
   return squares;
 }

@@ -37,7 +37,8 @@ Tensor synthesise_cuda(const Tensor& spectrum, const Tensor& window, int64_t hop
 Tensor divide_by_envelope_cuda(const Tensor& grad, const Tensor& window, int64_t hop, int64_t n_frames, int64_t start);
 
 // Throws istft's error where that sum is below 1e-11 at a sample that `trim` keeps. The window's values are copied to the host
-// once and remembered until it changes; copied they are not while a CUDA graph is captured, which is an error, too.
+// once and remembered until it changes, or each time where nobody could tell: an inference tensor's on a card that the fallback
+// does not serve. Copied they are not while a CUDA graph is captured, which is an error, too.
 void check_envelope_cuda(const OptTensor& window, int64_t win_length, int64_t n_fft, int64_t hop, int64_t n_frames,
                          const Trim& trim);
 
