@@ -60,6 +60,7 @@ void add_bindings(py::module_& m) {
   m.def("runtime_gather_kernels", &gather_kernels);
   m.def("runtime_gathered_kernels", [](int device) { return gathered_kernels(card(device)); });
   m.def("runtime_set_compile_notice", &set_compile_notice);
+  m.def("runtime_set_memory_release", &set_memory_release);
   m.def(
       "runtime_load_kernels", [](const std::vector<std::string>& names, int device) { load_kernels(names, card(device)); },
       Unlocked());

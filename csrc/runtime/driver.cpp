@@ -93,6 +93,12 @@ std::string describe(Result error) {
   return std::string(name ? name : "CUDA error") + " (" + std::to_string(error) + "): " + (text ? text : "unknown");
 }
 
+void fail(Result error, const char* call, const std::string& context) {
+  const std::string text = c10::str("CUDA driver: ", call, " -> ", describe(error), ". ", context);
+  TORCH_CHECK_WITH(OutOfMemoryError, error != kOutOfMemory, text);
+  TORCH_CHECK(false, text);
+}
+
 Context primary_context(c10::Device device) {
   static std::array<std::atomic<Context>, kMostDevices> contexts{};
   static std::mutex mutex;

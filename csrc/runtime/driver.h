@@ -13,7 +13,8 @@ using DeviceAddress = unsigned long long;
 using Context = void*;
 using Stream = void*;
 
-constexpr int kMostDevices = 64;  // as c10's
+constexpr int kMostDevices = 64;    // as c10's
+constexpr Result kOutOfMemory = 2;  // CUDA_ERROR_OUT_OF_MEMORY
 
 struct Driver {
   Result (*cuInit)(unsigned flags);
@@ -64,6 +65,9 @@ std::string driver_version();
 // "CUDA_ERROR_OUT_OF_MEMORY (2): out of memory"
 std::string describe(Result error);
 
+// Throws what BC_CU does: PyTorch's OutOfMemoryError where it is that, else a RuntimeError.
+[[noreturn]] void fail(Result error, const char* call, const std::string& context);
+
 // The primary context of a card, which PyTorch uses; kept for the life of the process.
 Context primary_context(c10::Device device);
 
@@ -84,9 +88,8 @@ Stream current_stream(c10::Device device);
 
 }  // namespace blackwell_compat::runtime
 
-#define BC_CU(call, ...)                                                                                              \
-  do {                                                                                                                \
-    const ::blackwell_compat::runtime::Result bc_result = ::blackwell_compat::runtime::driver().call;                 \
-    TORCH_CHECK(bc_result == 0, "CUDA driver: " #call " -> ", ::blackwell_compat::runtime::describe(bc_result), ". ", \
-                __VA_ARGS__);                                                                                         \
+#define BC_CU(call, ...)                                                                              \
+  do {                                                                                                \
+    const ::blackwell_compat::runtime::Result bc_result = ::blackwell_compat::runtime::driver().call; \
+    if (bc_result != 0) ::blackwell_compat::runtime::fail(bc_result, #call, c10::str(__VA_ARGS__));   \
   } while (false)

@@ -96,20 +96,24 @@ Code code_of(const std::string& name, c10::Device device, const std::function<vo
 
 void* load_module(const std::string& name, c10::Device device, const Code& code) {
   void* module = nullptr;
-  if (driver().cuModuleLoadData(&module, code.data()) == 0) return module;
+  Result result = driver().cuModuleLoadData(&module, code.data());
+  if (result == 0) return module;
   const int capability = device_info(device).capability;
   const auto target = find_target(capability);
-  if (target && code.architecture.rfind("sm_", 0) == 0) {
+  if (result != kOutOfMemory && target && code.architecture.rfind("sm_", 0) == 0) {
     const std::string ptx = compiled_for(name, device, as_ptx(*target));
-    if (driver().cuModuleLoadData(&module, ptx.data()) == 0) {
+    const Result of_ptx = driver().cuModuleLoadData(&module, ptx.data());
+    if (of_ptx == 0) {
       takes_ptx_alone(device) = true;
       return module;
     }
+    if (of_ptx == kOutOfMemory) result = of_ptx;
   }
-  BC_CU(cuModuleLoadData(&module, code.data()), name, " on ", device, ", compute capability ", capability / 10, ".",
-        capability % 10, ", was compiled to ", code.architecture, "; the driver is for CUDA ", driver_version(),
-        ". Where it is older than the compiler, install a newer driver");
-  return module;
+  fail(result, "cuModuleLoadData",
+       c10::str(name, " on ", device, ", compute capability ", capability / 10, ".", capability % 10, ", was compiled to ",
+                code.architecture, "; the driver is for CUDA ", driver_version(),
+                result == kOutOfMemory ? ". Free tensors of this card"
+                                       : ". Where it is older than the compiler, install a newer driver"));
 }
 
 class Table {
@@ -175,6 +179,24 @@ CompileNotice& compile_notice() {
   return *notice;
 }
 
+// Never destroyed: it belongs to Python
+MemoryRelease& memory_release() {
+  static auto* const release = new MemoryRelease;
+  return *release;
+}
+
+// What `attempt` gives, or its second try where the card had no memory left for the first
+template <typename F>
+auto with_room(c10::Device device, const F& attempt) {
+  try {
+    return attempt();
+  } catch (const c10::OutOfMemoryError&) {
+    if (!memory_release() || is_capturing(device)) throw;
+  }
+  memory_release()();
+  return attempt();
+}
+
 // Never destroyed: modules live as long as the context
 Table& table(c10::Device device) {
   static auto* const tables = new std::array<Table, kMostDevices>;
@@ -197,7 +219,7 @@ Loaded& loaded(std::string_view name, c10::Device device) {
     if (told) compile_notice()(named, device.index());
   });
   if (told) compile_notice()("", device.index());
-  return *table(device).load(named, device, code);
+  return *with_room(device, [&] { return table(device).load(named, device, code); });
 }
 
 std::atomic<void (*)()> before_launch = nullptr;
@@ -218,10 +240,12 @@ void start(Loaded& kernel, std::string_view name, c10::Device device, const Grid
   if (grid.shared_bytes > kernel.shared_bytes.load(std::memory_order_acquire))
     allow_shared(kernel, grid.shared_bytes, name, device);
   void* parameters[] = {const_cast<void*>(params)};
-  BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
-                       current_stream(device), parameters, nullptr),
-        std::string(name), " on ", device, ": ", grid.blocks, " blocks of ", grid.threads, " threads, ", grid.shared_bytes,
-        " bytes of shared memory");
+  with_room(device, [&] {  // the driver may load a module as late as here
+    BC_CU(cuLaunchKernel(kernel.function, static_cast<unsigned>(grid.blocks), 1, 1, grid.threads, 1, 1, grid.shared_bytes,
+                         current_stream(device), parameters, nullptr),
+          std::string(name), " on ", device, ": ", grid.blocks, " blocks of ", grid.threads, " threads, ", grid.shared_bytes,
+          " bytes of shared memory");
+  });
 }
 
 }  // namespace
@@ -230,6 +254,7 @@ void gather_kernels(bool on) { gathered().on = on; }
 bool gathers_kernels() { return gathered().on.load(std::memory_order_relaxed); }
 std::vector<std::string> gathered_kernels(c10::Device device) { return gathered().take(device); }
 
+void set_memory_release(MemoryRelease release) { memory_release() = std::move(release); }
 void set_compile_notice(CompileNotice notice) { compile_notice() = std::move(notice); }
 
 void set_before_launch(void (*call)()) { before_launch = call; }
@@ -283,7 +308,7 @@ void load_kernels(const std::vector<std::string>& names, c10::Device device) {
   for (std::thread& other : others) other.join();
   for (size_t i = 0; i < missing.size(); ++i) {
     if (failed[i]) std::rethrow_exception(failed[i]);
-    table(device).load(missing[i], device, code[i]);
+    with_room(device, [&] { return table(device).load(missing[i], device, code[i]); });
   }
 }
 

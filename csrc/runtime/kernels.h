@@ -58,6 +58,10 @@ std::vector<std::string> gathered_kernels(c10::Device device);
 using CompileNotice = std::function<void(const std::string& name, int device)>;
 void set_compile_notice(CompileNotice notice);
 
+// Called where a card has no memory left for a kernel, before a second try: gives back what PyTorch's allocator keeps for later.
+using MemoryRelease = std::function<void()>;
+void set_memory_release(MemoryRelease release);
+
 // What every launch calls first: tensors that it reads may have their newest values elsewhere.
 void set_before_launch(void (*call)());
 

@@ -202,3 +202,4 @@ class _Notice:
 
 _C.kernels_set_judge(_judge)
 _C.runtime_set_compile_notice(_Notice())
+_C.runtime_set_memory_release(torch.cuda.empty_cache)
