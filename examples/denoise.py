@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from rich import print
+from sound import write_wav
 
 SPEECH = Path(__file__).parent / "data" / "speech.wav"
 N_FFT, HOP = 1024, 256  # samples
@@ -30,14 +31,6 @@ def read_wav(path: Path) -> tuple[torch.Tensor, int]:
             raise ValueError(f"{path} must be 16-bit mono")
         samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32)
         return torch.from_numpy(samples / 32768), file.getframerate()
-
-
-def write_wav(path: Path, sound: torch.Tensor, rate: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((sound.clamp(-1, 1) * 32767).round().numpy().astype("<i2").tobytes())
 
 
 def stft(sound: torch.Tensor) -> torch.Tensor:

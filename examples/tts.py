@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import wave
 from pathlib import Path
 
 import blackwell_compat as bc
 import torch
 from measure import speed_ratio
 from rich import print
+from sound import write_both
 from transformers import VitsConfig, VitsModel
 
 TEXT = "it runs on the card you have, with the wheel you have, as fast as it can go"
@@ -52,32 +52,16 @@ def speak(model: VitsModel, ids: torch.Tensor) -> torch.Tensor:
     return model(ids).waveform[0]
 
 
-def write_wav(path: Path, sound: torch.Tensor, rate: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((sound / sound.abs().max() * 16384).round().numpy().astype("<i2").tobytes())
-
-
 def main(out: Path = Path("demo-output")) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     model, ids = make_model(), token_ids(TEXT)
     patched = copy.deepcopy(model)  # only to have both at once; patch_model works in place
     report = bc.patch_model(patched)
     print(report)
 
     before, after = speak(model, ids), speak(patched, ids)
-    rate = model.config.sampling_rate
-    write_wav(out / "tts-before.wav", before, rate)
-    write_wav(out / "tts-patched.wav", after, rate)
-    difference = (before - after).abs().max().item() / before.abs().max().item()
+    write_both(out, "tts", before, after, model.config.sampling_rate)
     eager, ours, ratio = speed_ratio(lambda: speak(model, ids), lambda: speak(patched, ids), 5, "speaking")
-    print(f"{ids.shape[1]} tokens, {len(before) / rate:.2f} s of sound at {rate} Hz")
-    print(f"largest difference: {difference:.1e} of the largest sample")
     print(f"time: {1e3 * eager:.0f} ms before, {1e3 * ours:.0f} ms patched, {ratio:.2f} times as fast")
-    if not difference < 1e-3:
-        raise SystemExit("tts.py: patching changed the sound")
 
 
 if __name__ == "__main__":
