@@ -7,6 +7,7 @@
 #include <array>
 
 #include "aten/sizes.h"
+#include "common/card_packs.h"
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
 #include "common/kernel_dtype.h"
@@ -177,11 +178,9 @@ class Convolution {
       count *= sizes[d];
     }
     p.valid = p_.in_channels;
-    packed_weight_ = at::empty({count}, out_.options());
-    p.in = p_.weight, p.out = packed_weight_.mutable_data_ptr();
-    p_.weight = p.out;
-    runtime::launch("compat_conv1d_pack_" + std::to_string(element_), out_.device(),
-                    {ceil_div(count, kConv2dThreads), kConv2dThreads, 0}, &p);
+    p.in = p_.weight;
+    packed_weight_ = pack_on_card(weight_, p);
+    p_.weight = packed_weight_.const_data_ptr();
   }
 
   // (batch, positions, groups, channels), the last filled up with zeros
@@ -298,6 +297,7 @@ bool convolution_2d_backward(Stack* stack) {
   if (!read_shape(given.slice(4), shape) || !fits(input, weight, shape) || !is_image(grad, input)) return false;
   const auto mask = given[10].toBoolList();
   std::vector<Tensor> grads(3);
+  if (mask[1]) keep_no_card_pack(weight);
   if (mask[0]) {
     Shape reverse = shape;
     reverse.transposed = !shape.transposed;

@@ -1,6 +1,7 @@
 // The versions and counters that Python shows.
 #include "common/build_info.h"
 
+#include "common/card_packs.h"
 #include "common/cpu.h"
 #include "common/pack_cache.h"
 
@@ -27,11 +28,19 @@ void add_build_info(py::module_& m) {
     d["packs_made"] = packs.made;
     d["packs_reused"] = packs.reused;
     d["packs_refused"] = packs.refused;
+    const CardPackStats on_cards = card_pack_stats();
+    d["card_packs"] = on_cards.entries;
+    d["card_pack_bytes"] = on_cards.bytes;
+    d["card_pack_capacity"] = on_cards.capacity;
+    d["card_packs_made"] = on_cards.made;
+    d["card_packs_reused"] = on_cards.reused;
+    d["card_packs_refused"] = on_cards.refused;
     add_primitive_stats(d);
     return d;
   });
   m.def("clear_caches", [] {
     clear_packs();
+    drop_card_packs();
     clear_primitives();
   });
 }

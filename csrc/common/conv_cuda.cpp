@@ -9,6 +9,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "common/card_packs.h"
 #include "common/ceil_div.h"
 #include "common/gemm_cuda.h"
 #include "common/kernel_dtype.h"
@@ -57,7 +58,7 @@ int64_t inverse(int64_t value, int64_t modulus) {
 class Convolution {
  public:
   Convolution(const Tensor& input, const Tensor& weight, const ConvShape& shape, const Tensor& out)
-      : out_(out), dtype_(out.scalar_type()), card_(runtime::device_info(out.device())) {
+      : weight_(weight), out_(out), dtype_(out.scalar_type()), card_(runtime::device_info(out.device())) {
     p_.input = input.const_data_ptr(), p_.out = out.mutable_data_ptr();
     p_.in_length = input.size(2), p_.out_length = out.size(2);
     p_.input_batch = input.stride(0), p_.input_channel = input.stride(1), p_.input_position = input.stride(2);
@@ -228,15 +229,12 @@ class Convolution {
       *axes[d].stride = count;
       count *= p.size[d];
     }
-    packed_ = at::empty({count}, out_.options());
-    p.in = p_.weight, p.out = packed_.mutable_data_ptr();
-    p_.weight = p.out;
-    if (count == 0) return;
-    runtime::launch("compat_conv1d_pack_" + std::to_string(out_.element_size()), out_.device(),
-                    {ceil_div(count, kThreads), kThreads, 0}, &p);
+    p.in = p_.weight;
+    packed_ = pack_on_card(weight_, p);
+    p_.weight = packed_.const_data_ptr();
   }
 
-  const Tensor& out_;
+  const Tensor &weight_, &out_;
   Tensor packed_;
   const at::ScalarType dtype_;
   const runtime::DeviceInfo& card_;

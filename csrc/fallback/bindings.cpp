@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "common/card_packs.h"
 #include "fallback/boxed.h"
 #include "fallback/call.h"
 #include "fallback/counters.h"
@@ -47,9 +48,10 @@ void expose_tensor(const at::Tensor& tensor) {
   if (tensor.layout() == c10::kStrided && tensor.has_storage()) expose_storage(tensor.storage());
 }
 
-void drop_host_copies() {
+void drop_copies() {
   drop_shadows();
   forget_all_widened();
+  drop_card_packs();
 }
 
 }  // namespace
@@ -69,7 +71,7 @@ void add_bindings(py::module_& m) {
   m.def("fallback_expose", &expose_tensor, Unlocked());
   m.def("fallback_expose", &expose_storage, Unlocked());
   m.def("fallback_invalidate", &invalidate, Unlocked());
-  m.def("fallback_drop_host_copies", &drop_host_copies, Unlocked());
+  m.def("fallback_drop_copies", &drop_copies, Unlocked());
   m.def("fallback_set_host_limit", &set_shadow_limit, Unlocked());
   m.def("fallback_host_limit", &shadow_limit, Unlocked());
   m.def("fallback_host_bytes", &shadow_bytes, Unlocked());

@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "common/card_packs.h"
 #include "common/own_kernels.h"
 #include "fallback/boxed.h"
 #include "fallback/cpu_kernels.h"
@@ -66,6 +67,7 @@ class Registry {
       clear();
       throw;
     }
+    keep_card_packs(true);
   }
 
   void uninstall() {
@@ -73,6 +75,7 @@ class Registry {
     TORCH_CHECK(calls_in_flight() == 0, "disable: another thread is inside an op on the card; wait for it (join the thread) and ",
                 "call disable() again");
     set_lazy(false);
+    keep_card_packs(false);
     const NoWarnings quiet;
     clear();
     drop_shadows();

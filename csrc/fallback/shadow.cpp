@@ -98,7 +98,6 @@ class Table {
   void drop_all() {
     Locked locked(*this);
     while (!shadows_.empty()) erase(shadows_.begin(), locked);
-    exposed_.clear();
   }
 
   void set_limit(int64_t bytes) {
@@ -188,6 +187,8 @@ class Table {
     Locked locked(*this);
     const auto found = places_.find(device);
     if (found != places_.end()) upload(*found->second, locked);
+    made_since_sweep_ += kEntry;
+    if (made_since_sweep_ > kSweep) sweep(locked);
     exposed_.emplace(device, weak(device));
   }
 
@@ -329,11 +330,13 @@ bool is_ahead(c10::StorageImpl* device) { return table().is_ahead(device); }
 void half_written(c10::StorageImpl* device, int64_t begin, int64_t end) { table().half_written(device, begin, end); }
 
 bool defer_upload(c10::StorageImpl* device, const c10::Storage& host, int64_t begin, int64_t end) {
+  const CardWrite later(*device);
   return table().defer(device, host, begin, end);
 }
 
 void never_shadow(c10::StorageImpl* device) {
   counted([&] { table().never(device); });
+  keep_no_card_pack(device);
 }
 void set_shadow_limit(int64_t bytes) {
   counted([&] { table().set_limit(bytes); });
@@ -354,9 +357,11 @@ void flush_all() {
 }
 void expose(c10::StorageImpl* device) {
   counted([&] { table().expose(device); });
+  keep_no_card_pack(device);
 }
 
-Writing::Writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host) : device_(device) {
+Writing::Writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host)
+    : device_(device), noted_(*device) {
   counted([&] { table().begin_writing(device, begin, end, host); });
 }
 Writing::~Writing() { table().end_writing(device_); }

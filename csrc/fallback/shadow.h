@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "common/card_packs.h"
+
 namespace blackwell_compat::fallback {
 
 // The shadow of `device`, or an empty Storage.
@@ -70,6 +72,7 @@ class Writing {
 
  private:
   c10::StorageImpl* device_;
+  const CardWrite noted_;
 };
 
 }  // namespace blackwell_compat::fallback

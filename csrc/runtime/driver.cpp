@@ -41,6 +41,7 @@ Driver load() {
   look_up(library, "cuMemcpyDtoDAsync_v2", d.cuMemcpyDtoDAsync);
   look_up(library, "cuMemcpyPeerAsync", d.cuMemcpyPeerAsync);
   look_up(library, "cuMemsetD8Async", d.cuMemsetD8Async);
+  look_up(library, "cuMemGetInfo_v2", d.cuMemGetInfo);
   look_up(library, "cuPointerGetAttribute", d.cuPointerGetAttribute);
   look_up(library, "cuMemHostAlloc", d.cuMemHostAlloc);
   look_up(library, "cuMemFreeHost", d.cuMemFreeHost);

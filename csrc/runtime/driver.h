@@ -34,6 +34,7 @@ struct Driver {
   Result (*cuMemcpyPeerAsync)(DeviceAddress to, Context to_context, DeviceAddress from, Context from_context, size_t bytes,
                               Stream stream);
   Result (*cuMemsetD8Async)(DeviceAddress to, unsigned char value, size_t bytes, Stream stream);
+  Result (*cuMemGetInfo)(size_t* free, size_t* total);
   Result (*cuPointerGetAttribute)(void* value, int attribute, DeviceAddress pointer);
   Result (*cuMemHostAlloc)(void** memory, size_t bytes, unsigned flags);
   Result (*cuMemFreeHost)(void* memory);

@@ -1,10 +1,12 @@
-"""What reaches a card past the dispatcher, while the fallback is on: replayed graphs, Triton, chosen attention.
+"""What reaches a card past the dispatcher, while the fallback is on: replayed graphs, Triton, NCCL, chosen attention.
 
-Writers that the fallback does not see would leave its host copies stale, so they are dropped after each.
+Writers that the fallback does not see would leave what was made of tensors stale (copies on the host, packed weights),
+so all of that is dropped after each. Of a weight whose address was handed out, no packed one is kept at all.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import logging
@@ -20,23 +22,65 @@ from blackwell_compat import _C
 log = logging.getLogger("blackwell_compat")
 _undo: list[Callable[[], None]] = []
 _JIT = "triton.runtime.jit"
+_ABSENT = object()
+_WRITERS = (
+    (torch.cuda.CUDAGraph, ("replay",)),
+    (torch._C, ("_nccl_all_reduce", "_nccl_broadcast", "_nccl_reduce", "_nccl_all_gather", "_nccl_reduce_scatter")),
+    (torch._C, ("_broadcast_out", "_gather_out")),
+)
+# Their first argument is known outside from now on. Triton's launchers ask data_ptr, too
+_EXPOSING = (
+    (torch.Tensor, ("data_ptr", "__dlpack__")),
+    (torch.UntypedStorage, ("data_ptr", "_share_cuda_")),
+    (torch.utils.dlpack, ("to_dlpack",)),
+    (torch, ("to_dlpack",)),
+)
+
+
+def _undo_later(owner: Any, name: str) -> None:
+    before = vars(owner).get(name, _ABSENT)
+    _undo.append(lambda: delattr(owner, name) if before is _ABSENT else setattr(owner, name, before))
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    original = getattr(owner, name)
-    setattr(owner, name, make(original))
-    _undo.append(lambda: setattr(owner, name, original))
+    if not hasattr(owner, name):
+        return
+    _undo_later(owner, name)
+    setattr(owner, name, make(getattr(owner, name)))
 
 
 def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     def write(*args: Any, **kwargs: Any) -> Any:
         _C.fallback_flush()
         try:
             return original(*args, **kwargs)
         finally:
-            _C.fallback_drop_host_copies()
+            _C.fallback_drop_copies()
 
     return write
+
+
+def _exposing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def exposed(*args: Any, **kwargs: Any) -> Any:
+        for value in args:
+            if isinstance(value, torch.Tensor | torch.UntypedStorage):
+                _C.fallback_expose(value)
+            elif isinstance(value, torch.TypedStorage):
+                _C.fallback_expose(value._untyped_storage)
+        return original(*args, **kwargs)
+
+    return exposed
+
+
+def _watch_addresses() -> None:
+    for owner, names in _EXPOSING:
+        for name in names:
+            _replace(owner, name, _exposing)
+    if "__dlpack_c_exchange_api__" in vars(torch.Tensor):  # hands out addresses from C
+        _undo_later(torch.Tensor, "__dlpack_c_exchange_api__")
+        del torch.Tensor.__dlpack_c_exchange_api__
 
 
 class _TritonImport(importlib.abc.MetaPathFinder):
@@ -108,7 +152,10 @@ def _choose_composite_attention() -> None:
 def watch(lacking: list[int]) -> None:
     """From enable(): `lacking` are the cards whose ops run on the CPU."""
     _choose_composite_attention()
-    _replace(torch.cuda.CUDAGraph, "replay", _writing)
+    for owner, names in _WRITERS:
+        for name in names:
+            _replace(owner, name, _writing)
+    _watch_addresses()
     _watch_triton()
     _keep_from_inductor(lacking)
 

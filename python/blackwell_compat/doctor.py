@@ -18,11 +18,13 @@ ISA_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
 
 def stats() -> dict[str, int]:
-    """Counters of the CPU caches since the process started; empty in a build without oneDNN.
+    """Counters of the caches since the process started.
 
     Returns:
-        packs, pack_bytes, pack_capacity: packed weights held now, their bytes, and the bytes they may take.
+        packs, pack_bytes, pack_capacity: packed weights held on the CPU now, their bytes, and the bytes they may take.
         packs_made, packs_reused, packs_refused: how often a weight was packed, found packed, or left as it was.
+        card_packs, card_pack_bytes, card_pack_capacity, card_packs_made, card_packs_reused, card_packs_refused: the
+            same for weights of convolutions on all cards, in mode kernel; refused ones are packed at each call.
         primitives, primitives_created, primitive_capacity: oneDNN primitives held, ever created, and held at most.
     """
     return dict(_C.stats())
@@ -158,6 +160,15 @@ class Doctor(dict[str, Any]):
                     f"{used['packs']} ({used['pack_bytes'] / 2**20:.1f} MiB of at most "
                     f"{used['pack_capacity'] / 2**20:.0f}), made {used['packs_made']}, "
                     f"reused {used['packs_reused']}, refused {used['packs_refused']}",
+                )
+            )
+        if used["card_packs_made"]:
+            rows.append(
+                (
+                    "  on cards",
+                    f"{used['card_packs']} ({used['card_pack_bytes'] / 2**20:.1f} MiB of at most "
+                    f"{used['card_pack_capacity'] / 2**20:.0f}), made {used['card_packs_made']}, "
+                    f"reused {used['card_packs_reused']}, refused {used['card_packs_refused']}",
                 )
             )
         if "primitives" in used:

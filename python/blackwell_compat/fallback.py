@@ -164,6 +164,9 @@ def enable(device: int | str | torch.device | None = None, *, force: bool = Fals
 
     BLACKWELL_COMPAT_FALLBACK: "warn" (default) warns once per op with its price, "silent" only counts, "error" raises.
     BLACKWELL_COMPAT_LAZY: "1" is set_lazy_upload(True), "0" (default) leaves it off.
+    BLACKWELL_COMPAT_CARD_PACK_BYTES: what packed weights of convolutions may take of a card's memory in mode kernel, in
+    bytes; a sixteenth of it unless set, 0 for none. They go with their weight, with disable(), and where less than an
+    eighth of the memory is left.
     """
     with _lock:
         notice = os.environ.get("BLACKWELL_COMPAT_FALLBACK", "warn")
@@ -304,7 +307,11 @@ def reset_fallbacks() -> None:
 
 
 def invalidate(tensor: torch.Tensor) -> None:
-    """Tells that something outside of PyTorch's ops wrote to `tensor`, such as a kernel launched by other code."""
+    """Tells that something outside of PyTorch's ops wrote to `tensor`, such as a kernel that a C++ extension launched.
+
+    It is known that Triton, replayed CUDA graphs and collectives write, and of a weight whose address Python handed out
+    (data_ptr, DLPack, __cuda_array_interface__) no packed one is kept.
+    """
     _C.fallback_invalidate(tensor)
 
 

@@ -1,7 +1,8 @@
 """Lazy upload: what the CPU wrote goes to the card when something asks for the card's bytes, or never.
 
-While it is on, the functions of PyTorch that wait for the card or hand out an address of it flush first. C++ code that
-takes an address without asking Python cannot be seen; hence it is off unless asked for.
+While it is on, the functions of PyTorch that wait for the card flush first, and those that hand out an address of it
+(bypasses.py) upload what is there. C++ code that takes an address without asking Python cannot be seen; hence it is off
+unless asked for.
 """
 
 from __future__ import annotations
@@ -31,13 +32,6 @@ _FLUSHING = (
     (torch.Tensor, ("record_stream", "set_")),
     (torch.UntypedStorage, ("resize_", "_write_file")),
 )
-# Their first argument is known outside from now on: it is uploaded, and written at once as long as it lives
-_EXPOSING = (
-    (torch.Tensor, ("data_ptr", "__dlpack__")),
-    (torch.UntypedStorage, ("data_ptr", "_share_cuda_")),
-    (torch.utils.dlpack, ("to_dlpack",)),
-    (torch, ("to_dlpack",)),
-)
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -56,19 +50,6 @@ def _flushing(function: Callable[..., Any]) -> Callable[..., Any]:
     return flushed
 
 
-def _exposing(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def exposed(*args: Any, **kwargs: Any) -> Any:
-        for value in args:
-            if isinstance(value, torch.Tensor | torch.UntypedStorage):
-                _C.fallback_expose(value)
-            elif isinstance(value, torch.TypedStorage):
-                _C.fallback_expose(value._untyped_storage)
-        return function(*args, **kwargs)
-
-    return exposed
-
-
 def _flushing_unless_ours(function: Callable[..., Any]) -> Callable[..., Any]:
     """For a call of an op: libraries that registered theirs after enable() read the card themselves."""
 
@@ -85,14 +66,8 @@ def _watch() -> None:
     for owner, names in _FLUSHING:
         for name in names:
             _replace(owner, name, _flushing)
-    for owner, names in _EXPOSING:
-        for name in names:
-            _replace(owner, name, _exposing)
     _replace(torch._ops.OpOverload, "__call__", _flushing_unless_ours)
     _replace(torch._ops.OpOverloadPacket, "__call__", _flushing_unless_ours)
-    if "__dlpack_c_exchange_api__" in vars(torch.Tensor):  # hands out addresses from C
-        _replaced.append((torch.Tensor, "__dlpack_c_exchange_api__", torch.Tensor.__dlpack_c_exchange_api__))
-        del torch.Tensor.__dlpack_c_exchange_api__
 
 
 def _unwatch() -> None:
@@ -113,7 +88,7 @@ def set_lazy_upload(on: bool) -> None:
     __cuda_array_interface__ and sharing between processes, and is written at once from then on. Copies, pickling and
     torch.save take the newest bytes from wherever they are.
 
-    Not seen are C++ code that takes an address past Python, addresses taken before it was on, torch.Stream and
+    Not seen are C++ code that takes an address past Python, addresses taken before enable(), torch.Stream and
     torch.Event, and functions imported by name beforehand (from torch.utils.dlpack import to_dlpack): call
     torch.cuda.synchronize() before those.
 

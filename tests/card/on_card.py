@@ -45,7 +45,7 @@ def assert_same_on_card(function: Callable[[str], Any], tolerance: float = 0) ->
         for on_card, on_cpu in zip(got, want, strict=True):
             same(on_card, on_cpu, tolerance)
         _C.fallback_flush()
-        _C.fallback_drop_host_copies()
+        _C.fallback_drop_copies()
     assert_no_launch()
 
 

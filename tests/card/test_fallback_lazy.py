@@ -149,11 +149,22 @@ def test_storages_are_copied_from_the_host():
     assert x.untyped_storage().clone().cpu().tolist() == want.untyped_storage().tolist()
 
 
-def test_an_address_that_is_known_sees_later_writes():
+@pytest.mark.parametrize("between", [lambda: None, _C.fallback_drop_copies], ids=["at once", "after a foreign writer"])
+def test_an_address_that_is_known_sees_later_writes(between):
     x, _, want = ahead()
     address = x.data_ptr()
+    between()
     x.mul_(3)
     assert torch.equal(device_bytes(address, 64), want * 3)
+
+
+def test_an_address_taken_before_uploads_were_lazy():
+    bc.set_lazy_upload(False)
+    x = values(64).to(CARD)
+    address = x.data_ptr()
+    bc.set_lazy_upload(True)
+    x.mul_(3)
+    assert torch.equal(device_bytes(address, 64), values(64) * 3)
 
 
 def test_memory_of_others_is_written_at_once():

@@ -1,4 +1,5 @@
 // compat_conv_transpose1d on a card that this package's kernels serve.
+#include "common/card_packs.h"
 #include "common/conv_cuda.h"
 #include "common/layout.h"
 #include "ops/conv_transpose1d/conv_transpose1d.h"
@@ -28,6 +29,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_transpose1d_backward_cuda(const Tensor& 
   const Tensor g = batched(grad), x = batched(input);
   std::tuple<Tensor, Tensor, Tensor> grads;
   auto& [input_grad, weight_grad, bias_grad] = grads;
+  if (mask[1]) keep_no_card_pack(weight);
   if (mask[0]) {
     input_grad = at::empty(input.sizes(), input.options());
     conv_cuda(g, weight, {}, {}, shape_of(options, false), {}, {}, batched(input_grad));
