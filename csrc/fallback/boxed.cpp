@@ -194,7 +194,7 @@ void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::j
 
 void boxed_collective(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   for (const IValue& value : torch::jit::last(*stack, op.schema().arguments().size())) write_unseen(value);
-  op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
+  op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, c10::DispatchKey::BackendSelect), stack);
 }
 
 }  // namespace blackwell_compat::fallback

@@ -67,7 +67,8 @@ class ChosenComposite : public c10::OperatorKernel {
 // For ops that no BoxedKernel was made for: those without any kernel at the CUDA key.
 void boxed_any(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
-// For the collectives of torch.distributed, above their own kernels: NCCL and Gloo do them, also later and on other streams.
+// For the collectives of torch.distributed, above their own kernels: NCCL and Gloo do them, also later and on other streams. At
+// the key BackendSelect, which inference tensors have, too.
 void boxed_collective(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
 // Calls inside the fallback now, over all threads.

@@ -163,7 +163,7 @@ class Registry {
     }
     if (*name.getNamespace() == "c10d") {
       coverage_[full_name(name)] = "kept";
-      library("c10d", c10::DispatchKey::ADInplaceOrView)
+      library("c10d", c10::DispatchKey::BackendSelect)
           .impl(full_name(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&boxed_collective>());
       return;
     }

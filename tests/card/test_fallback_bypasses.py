@@ -1,5 +1,6 @@
 """What goes past the dispatcher: chosen attention, replayed graphs, Triton's and inductor's kernels, collectives."""
 
+import contextlib
 import ctypes
 import sys
 from types import ModuleType
@@ -136,8 +137,14 @@ def dist():
     dist.destroy_process_group()
 
 
+@pytest.mark.parametrize("mode", [contextlib.nullcontext, torch.inference_mode], ids=["", "inference"])
 @pytest.mark.parametrize("collective", COLLECTIVES.values(), ids=COLLECTIVES.keys())
-def test_collectives_write_whenever_they_like(collective, dist):
+def test_collectives_write_whenever_they_like(collective, mode, dist):
+    with mode():
+        check_collective(collective, dist)
+
+
+def check_collective(collective, dist):
     x = values(64).to(CARD)
     assert torch.equal((x + 1).cpu(), values(64) + 1)
     collective(dist, x)
