@@ -106,7 +106,7 @@ std::optional<Reduce> reduce_of(const std::string& name) {
 }
 
 bool sizes_fit(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source) {
-  if (index.scalar_type() != at::kLong || index.dim() != self.dim() || source.dim() != self.dim()) return false;
+  if (!names_elements(index) || index.dim() != self.dim() || source.dim() != self.dim()) return false;
   for (int64_t d = 0; d < index.dim(); ++d) {
     if (index.size(d) > source.size(d) || (d != dim && index.size(d) > self.size(d))) return false;
   }

@@ -81,7 +81,7 @@ class Access {
 // Where `values` (or none) has the sizes of `index`, an index for each of them in dimension `dim` of the table.
 std::optional<Access> along(const Tensor& table, int64_t given, const Tensor& index, const Tensor& values) {
   const int64_t dims = std::max<int64_t>(1, table.dim()), dim = wrapped(given, dims);
-  if (dim < 0 || index.scalar_type() != at::kLong || std::max<int64_t>(1, index.dim()) != dims) return std::nullopt;
+  if (dim < 0 || !names_elements(index) || std::max<int64_t>(1, index.dim()) != dims) return std::nullopt;
   Access access(table);
   for (int64_t d = 0; d < index.dim(); ++d) {
     const int64_t most = table.dim() == 0 ? 1 : table.size(d), size = index.size(d);

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/util/SmallVector.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <vector>
@@ -16,6 +17,12 @@ struct Places {
 
   bool names(int64_t dim) const { return std::find(indexed.begin(), indexed.end(), dim) != indexed.end(); }
 };
+
+// As an index of gather, scatter and their like: int64, and from torch 2.8 on int32.
+inline bool names_elements(const at::Tensor& index) {
+  constexpr bool kTakesInt = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 8;
+  return index.scalar_type() == at::kLong || (kTakesInt && index.scalar_type() == at::kInt);
+}
 
 // Adds `values`, of the sizes of the result, to the places of a table, in their order; false where ours cannot.
 bool add_at(const at::Tensor& table, const Places& places, const at::Tensor& values);
