@@ -163,22 +163,29 @@ void synthesise_rows(const Job<T>& job, int64_t b, int64_t from, int64_t to, T* 
   }
 }
 
-// The frames of one call, by common/fft.h, which adds them up while they are in the caches.
+// The frames of one call, by common/fft.h, which adds them up while they are in the caches. Blocks begin where groups of frames
+// do, so that a row is added up in the same order whatever the blocks.
 template <typename T>
 class Frames {
  public:
-  explicit Frames(const Job<T>& job) : job_(job), plan_(fft::plan<T>(job.rows.n_fft)) {
-    const Rows& rows = job.rows;
-    const int64_t lanes = fft::kernels<T>().lanes, eighth = (rows.last() - rows.first()) / 8;
-    const int64_t wanted = std::max(std::min<int64_t>(eighth, 2048), 4 * rows.reach());
-    block_ = ceil_div(wanted + rows.reach() - 1, lanes) * lanes - rows.reach() + 1;
+  explicit Frames(const Job<T>& job) : job_(job), plan_(fft::plan<T>(job.rows.n_fft)), lanes_(fft::kernels<T>().lanes) {}
+
+  // The row before or at the first one where a block may begin, and others do every `lanes` rows.
+  int64_t first() const {
+    const int64_t first = job_.rows.first(), beyond = (first - job_.rows.reach() + 1) % lanes_;
+    return first - (beyond < 0 ? beyond + lanes_ : beyond);
   }
 
-  int64_t block() const { return block_; }
+  // As many as there are threads: each has some frames twice, and waits for its first ones.
+  int64_t block(int64_t batch) const {
+    const int64_t wanted = ceil_div((job_.rows.last() - first()) * batch, at::get_num_threads());
+    return ceil_div(std::max(std::min<int64_t>(wanted, 2048), 4 * job_.rows.reach()), lanes_) * lanes_;
+  }
 
   void operator()(int64_t b, int64_t from, int64_t to, T* out) const {
     const Rows& rows = job_.rows;
-    const int64_t begin = std::max<int64_t>(0, from - rows.reach() + 1), work_size = fft::synthesis_size(*plan_, rows.hop);
+    const int64_t begin = std::max<int64_t>(0, from - rows.reach() + 1) / lanes_ * lanes_;
+    const int64_t work_size = fft::synthesis_size(*plan_, rows.hop);
     T* work = reinterpret_cast<T*>(scratch(kFrames, (work_size + 3 * rows.hop) * sizeof(T)));
     // Rows before `from`, which lack earlier frames; and the first and last row of the result, of which a part may be kept
     T *unwanted = work + work_size, *first = unwanted + rows.hop, *last = first + rows.hop;
@@ -201,7 +208,7 @@ class Frames {
  private:
   const Job<T>& job_;
   const std::shared_ptr<const fft::Plan<T>> plan_;
-  int64_t block_;
+  const int64_t lanes_;
 };
 
 template <typename T>
@@ -212,21 +219,21 @@ Tensor synthesise(const Tensor& spectrum, const Tensor& window, int64_t hop, con
   Tensor out = at::empty({batch, rows.length}, window.options());
   if (out.numel() == 0) return out;
   const Job<T> job{spectrum, window.const_data_ptr<T>(), rows, inverse, edge, out.data_ptr<T>()};
-  const auto run = [&](int64_t step, const auto& block) {
-    const int64_t first = rows.first(), count = rows.last() - first, blocks = ceil_div(count, step);
+  const auto run = [&](int64_t first, int64_t step, const auto& block) {
+    const int64_t blocks = ceil_div(rows.last() - first, step);
     at::parallel_for(0, batch * blocks, 1, [&](int64_t begin, int64_t end) {
       for (const auto i : c10::irange(begin, end)) {
         const int64_t b = i / blocks, from = first + i % blocks * step;
-        block(b, from, std::min(from + step, first + count), job.out + b * rows.length);
+        block(b, std::max(from, rows.first()), std::min(from + step, rows.last()), job.out + b * rows.length);
       }
     });
   };
   if (fft::handles(rows.n_fft)) {
     const Frames<T> frames(job);
-    run(frames.block(), frames);
+    run(frames.first(), frames.block(batch), frames);
   } else {
     const int64_t frames = block_frames(rows.n_fft, rows.n_frames, sizeof(T));
-    run(std::max(frames, 4 * rows.reach()),
+    run(rows.first(), std::max(frames, 4 * rows.reach()),
         [&](int64_t b, int64_t from, int64_t to, T* to_row) { synthesise_rows(job, b, from, to, to_row); });
   }
   return out;
