@@ -106,6 +106,14 @@ def test_dense_comparison_with_a_number(card, size):
     assert torch.equal(out, a < 2.5)
 
 
+def test_nan_is_the_maximum(card):
+    a, b = filled(300), filled(300, seed=1)
+    a[::3] = b[::5] = float("nan")
+    torch.testing.assert_close(
+        run(card, "maximum", empty(300), [a, b]), torch.maximum(a, b), rtol=0, atol=0, equal_nan=True
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [5, 4096, 16400])
 def test_dense_of_one_operand(card, dtype, size):
