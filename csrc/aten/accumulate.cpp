@@ -149,9 +149,9 @@ bool index_add(const c10::OperatorHandle& op, Stack* stack) {
   Tensor source = with_a_dim(arguments[3].toTensor());
   const at::Scalar alpha = arguments[4].toScalar();
   const int64_t dim = wrapped(arguments[1].toInt(), self.dim());
-  if (dim < 0 || index.dim() > 1 || (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt) ||
-      self.layout() != c10::kStrided || source.scalar_type() != self.scalar_type() || !suffix_of(self.scalar_type()) ||
-      source.dim() != self.dim() || source.size(dim) != index.numel()) {
+  if (dim < 0 || index.dim() > 1 || !is_index(index) || self.layout() != c10::kStrided ||
+      source.scalar_type() != self.scalar_type() || !suffix_of(self.scalar_type()) || source.dim() != self.dim() ||
+      source.size(dim) != index.numel()) {
     return false;
   }
   for (int64_t d = 0; d < self.dim(); ++d) {
@@ -177,8 +177,7 @@ bool embedding_backward(const c10::OperatorHandle& op, Stack* stack) {
   const Tensor grad = arguments[0].toTensor(), indices = packed(arguments[1].toTensor());
   const int64_t rows = arguments[2].toInt(), skipped = arguments[3].toInt();
   if (grad.layout() != c10::kStrided || !suffix_of(grad.scalar_type()) || grad.dim() != indices.dim() + 1 ||
-      grad.sizes().slice(0, indices.dim()) != indices.sizes() || rows < 0 ||
-      (indices.scalar_type() != at::kLong && indices.scalar_type() != at::kInt)) {
+      grad.sizes().slice(0, indices.dim()) != indices.sizes() || rows < 0 || !is_index(indices)) {
     return false;
   }
   const int64_t width = grad.size(-1);

@@ -23,8 +23,6 @@ using at::Tensor;
 using c10::IValue;
 using torch::jit::Stack;
 
-bool is_index(const Tensor& tensor) { return tensor.scalar_type() == at::kLong || tensor.scalar_type() == at::kInt; }
-
 // Loops over the values that a table gives or takes.
 class Access {
  public:

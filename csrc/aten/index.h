@@ -18,10 +18,12 @@ struct Places {
   bool names(int64_t dim) const { return std::find(indexed.begin(), indexed.end(), dim) != indexed.end(); }
 };
 
-// As an index of gather, scatter and their like: int64, and from torch 2.8 on int32.
+inline bool is_index(const at::Tensor& tensor) { return tensor.scalar_type() == at::kLong || tensor.scalar_type() == at::kInt; }
+
+// As an index of gather, scatter and their like, which take int32 from torch 2.8 on.
 inline bool names_elements(const at::Tensor& index) {
   constexpr bool kTakesInt = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 8;
-  return index.scalar_type() == at::kLong || (kTakesInt && index.scalar_type() == at::kInt);
+  return kTakesInt ? is_index(index) : index.scalar_type() == at::kLong;
 }
 
 // Adds `values`, of the sizes of the result, to the places of a table, in their order; false where ours cannot.

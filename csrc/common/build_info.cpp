@@ -1,6 +1,8 @@
 // The versions and counters that Python shows.
 #include "common/build_info.h"
 
+#include <string>
+
 #include "common/card_packs.h"
 #include "common/cpu.h"
 #include "common/pack_cache.h"
@@ -8,6 +10,19 @@
 namespace py = pybind11;
 
 namespace blackwell_compat {
+namespace {
+
+void add_pack_stats(py::dict& to, const std::string& where, const PackStats& stats) {
+  const auto put = [&](const char* name, size_t value) { to[py::str(where + name)] = value; };
+  put("packs", stats.entries);
+  put("pack_bytes", stats.bytes);
+  put("pack_capacity", stats.capacity);
+  put("packs_made", stats.made);
+  put("packs_reused", stats.reused);
+  put("packs_refused", stats.refused);
+}
+
+}  // namespace
 
 void add_build_info(py::module_& m) {
   m.attr("onednn_version") = onednn_version();
@@ -20,21 +35,9 @@ void add_build_info(py::module_& m) {
     return dtypes;
   });
   m.def("stats", [] {
-    const PackStats packs = pack_stats();
     py::dict d;
-    d["packs"] = packs.entries;
-    d["pack_bytes"] = packs.bytes;
-    d["pack_capacity"] = packs.capacity;
-    d["packs_made"] = packs.made;
-    d["packs_reused"] = packs.reused;
-    d["packs_refused"] = packs.refused;
-    const CardPackStats on_cards = card_pack_stats();
-    d["card_packs"] = on_cards.entries;
-    d["card_pack_bytes"] = on_cards.bytes;
-    d["card_pack_capacity"] = on_cards.capacity;
-    d["card_packs_made"] = on_cards.made;
-    d["card_packs_reused"] = on_cards.reused;
-    d["card_packs_refused"] = on_cards.refused;
+    add_pack_stats(d, "", pack_stats());
+    add_pack_stats(d, "card_", card_pack_stats());
     add_primitive_stats(d);
     return d;
   });

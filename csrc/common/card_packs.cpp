@@ -171,10 +171,10 @@ class Table {
     forget(locked, [](const Weight& weight) { return !weight.never; });
   }
 
-  CardPackStats stats() {
+  PackStats stats() {
     Locked locked(*this);
     sweep(locked);
-    CardPackStats result = stats_;
+    PackStats result = stats_;
     for (const auto& [storage, weight] : weights_) {
       result.entries += std::count_if(weight.packs.begin(), weight.packs.end(), [](const Pack& p) { return p.packed.defined(); });
     }
@@ -302,7 +302,7 @@ class Table {
   std::unordered_map<c10::StorageImpl*, Weight> weights_;
   std::array<Card, runtime::kMostDevices> cards_;
   std::optional<size_t> limit_;
-  CardPackStats stats_{};
+  PackStats stats_{};
   int64_t meetings_ = 0;
   size_t swept_ = 0;  // storages that the last sweep left
   std::atomic<bool> on_ = false, any_ = false;
@@ -322,6 +322,6 @@ CardWrite::CardWrite(const c10::StorageImpl& storage) : storage_(&storage) {
 }
 CardWrite::~CardWrite() { Table::table().note_write(storage_, foreign_begin_, foreign_end_); }
 
-CardPackStats card_pack_stats() { return Table::table().stats(); }
+PackStats card_pack_stats() { return Table::table().stats(); }
 
 }  // namespace blackwell_compat

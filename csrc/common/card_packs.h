@@ -2,6 +2,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include "common/pack_cache.h"
+
 namespace blackwell_compat {
 
 struct Conv1dPackParams;
@@ -39,9 +41,6 @@ inline void keep_no_card_pack(const at::Tensor& weight) { keep_no_card_pack(weig
 // Something may have written to anything.
 void drop_card_packs();
 
-struct CardPackStats {
-  size_t entries, bytes, capacity, made, reused, refused;
-};
-CardPackStats card_pack_stats();
+PackStats card_pack_stats();
 
 }  // namespace blackwell_compat
