@@ -12,17 +12,18 @@ import importlib.machinery
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from blackwell_compat import _C
+from blackwell_compat.replaced import put_back_later, replace
 
 log = logging.getLogger("blackwell_compat")
-_undo: list[Callable[[], None]] = []
+_undo = ExitStack()
 _JIT = "triton.runtime.jit"
-_ABSENT = object()
 _WRITERS = (
     (torch.cuda.CUDAGraph, ("replay",)),
     (torch._C, ("_nccl_all_reduce", "_nccl_broadcast", "_nccl_reduce", "_nccl_all_gather", "_nccl_reduce_scatter")),
@@ -35,18 +36,6 @@ _EXPOSING = (
     (torch.utils.dlpack, ("to_dlpack",)),
     (torch, ("to_dlpack",)),
 )
-
-
-def _undo_later(owner: Any, name: str) -> None:
-    before = vars(owner).get(name, _ABSENT)
-    _undo.append(lambda: delattr(owner, name) if before is _ABSENT else setattr(owner, name, before))
-
-
-def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    if not hasattr(owner, name):
-        return
-    _undo_later(owner, name)
-    setattr(owner, name, make(getattr(owner, name)))
 
 
 def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,9 +66,9 @@ def _exposing(original: Callable[..., Any]) -> Callable[..., Any]:
 def _watch_addresses() -> None:
     for owner, names in _EXPOSING:
         for name in names:
-            _replace(owner, name, _exposing)
+            replace(_undo, owner, name, _exposing)
     if "__dlpack_c_exchange_api__" in vars(torch.Tensor):  # hands out addresses from C
-        _undo_later(torch.Tensor, "__dlpack_c_exchange_api__")
+        put_back_later(_undo, torch.Tensor, "__dlpack_c_exchange_api__")
         del torch.Tensor.__dlpack_c_exchange_api__
 
 
@@ -99,7 +88,7 @@ class _TritonImport(importlib.abc.MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             execute(module)
             if self in sys.meta_path:
-                _replace(module.JITFunction, "run", _writing)
+                replace(_undo, module.JITFunction, "run", _writing)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -107,11 +96,11 @@ class _TritonImport(importlib.abc.MetaPathFinder):
 
 def _watch_triton() -> None:
     if _JIT in sys.modules:
-        _replace(sys.modules[_JIT].JITFunction, "run", _writing)
+        replace(_undo, sys.modules[_JIT].JITFunction, "run", _writing)
         return
     finder = _TritonImport()
     sys.meta_path.insert(0, finder)
-    _undo.append(lambda: sys.meta_path.remove(finder))
+    _undo.callback(sys.meta_path.remove, finder)
 
 
 def _keep_from_inductor(lacking: list[int]) -> None:
@@ -135,18 +124,17 @@ def _keep_from_inductor(lacking: list[int]) -> None:
 
         return compile_graph
 
-    _replace(torch._TorchCompileInductorWrapper, "__call__", without_cards)
+    replace(_undo, torch._TorchCompileInductorWrapper, "__call__", without_cards)
 
 
 def _choose_composite_attention() -> None:
     """torch.nn.attention.sdpa_kernel and its like go on to work, with the composite whatever they choose."""
-    math = torch._C._get_math_sdp_enabled()
-    _undo.append(lambda: torch._C._set_sdp_use_math(math))
+    _undo.callback(torch._C._set_sdp_use_math, torch._C._get_math_sdp_enabled())
     torch._C._set_sdp_use_math(True)
-    _replace(torch._C, "_set_sdp_use_math", lambda original: lambda enabled: original(True))
+    replace(_undo, torch._C, "_set_sdp_use_math", lambda original: lambda enabled: original(True))
     for name in ("_set_sdp_use_flash", "_set_sdp_use_mem_efficient", "_set_sdp_use_cudnn"):
         if hasattr(torch._C, name):
-            _replace(torch._C, name, lambda original: lambda enabled: original(False))
+            replace(_undo, torch._C, name, lambda original: lambda enabled: original(False))
 
 
 def watch(lacking: list[int]) -> None:
@@ -154,7 +142,7 @@ def watch(lacking: list[int]) -> None:
     _choose_composite_attention()
     for owner, names in _WRITERS:
         for name in names:
-            _replace(owner, name, _writing)
+            replace(_undo, owner, name, _writing)
     _watch_addresses()
     _watch_triton()
     _keep_from_inductor(lacking)
@@ -162,5 +150,4 @@ def watch(lacking: list[int]) -> None:
 
 def leave() -> None:
     """Undoes watch()."""
-    while _undo:
-        _undo.pop()()
+    _undo.close()

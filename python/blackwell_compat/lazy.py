@@ -10,18 +10,18 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from blackwell_compat import _C
+from blackwell_compat.replaced import replace
 
 _lock = threading.RLock()
-_ABSENT = object()
-_replaced: list[tuple[Any, str, Any]] = []  # owner, name, what stood there or _ABSENT
-# Whether it is on; blocks open; whether they turned it on; calls in progress, of all threads
-_state = {"on": False, "blocks": 0, "by blocks": False, "calls": 0}
+_undo = ExitStack()
+# Whether it is on; whether PyTorch is watched; blocks open; whether they turned it on; all threads' calls in progress
+_state = {"on": False, "watched": False, "blocks": 0, "by blocks": False, "calls": 0}
 _OWN = frozenset({"aten", "prim", "prims", "blackwell_compat"})  # namespaces whose ops all go through the fallback
 _FLUSHING = (
     (torch.cuda, ("synchronize",)),
@@ -32,13 +32,6 @@ _FLUSHING = (
     (torch.Tensor, ("record_stream", "set_")),
     (torch.UntypedStorage, ("resize_", "_write_file")),
 )
-
-
-def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    if not hasattr(owner, name):
-        return
-    _replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
-    setattr(owner, name, make(getattr(owner, name)))
 
 
 def _flushing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,20 +56,20 @@ def _flushing_unless_ours(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _watch() -> None:
+    if _state["watched"]:
+        return
+    _state["watched"] = True
     for owner, names in _FLUSHING:
         for name in names:
-            _replace(owner, name, _flushing)
-    _replace(torch._ops.OpOverload, "__call__", _flushing_unless_ours)
-    _replace(torch._ops.OpOverloadPacket, "__call__", _flushing_unless_ours)
+            replace(_undo, owner, name, _flushing)
+    replace(_undo, torch._ops.OpOverload, "__call__", _flushing_unless_ours)
+    replace(_undo, torch._ops.OpOverloadPacket, "__call__", _flushing_unless_ours)
 
 
 def _unwatch() -> None:
-    while _replaced and not _state["calls"]:
-        owner, name, before = _replaced.pop()
-        if before is _ABSENT:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
+    if not _state["calls"]:
+        _undo.close()
+        _state["watched"] = False
 
 
 def set_lazy_upload(on: bool) -> None:
@@ -102,8 +95,7 @@ def set_lazy_upload(on: bool) -> None:
             return
         if not _C.fallback_installed():
             raise RuntimeError("set_lazy_upload: the fallback is not enabled; call blackwell_compat.enable() first")
-        if not _replaced:
-            _watch()
+        _watch()
         _turn(True)
 
 
@@ -119,8 +111,7 @@ def begin_call() -> None:
     """
     with _lock:
         _state["calls"] += 1
-        if not _replaced:
-            _watch()
+        _watch()
     _C.fallback_begin_lazy_call()
 
 
