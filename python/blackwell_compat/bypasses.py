@@ -24,6 +24,17 @@ from blackwell_compat.replaced import put_back_later, replace
 log = logging.getLogger("blackwell_compat")
 _undo = ExitStack()
 _JIT = "triton.runtime.jit"
+# Whose, setter, getter, and the value that keeps PyTorch to composites
+_SWITCHES = (
+    (torch._C, "_set_cudnn_enabled", "_get_cudnn_enabled", False),
+    (torch._C, "_set_sdp_use_math", "_get_math_sdp_enabled", True),
+    (torch._C, "_set_sdp_use_flash", "_get_flash_sdp_enabled", False),
+    (torch._C, "_set_sdp_use_mem_efficient", "_get_mem_efficient_sdp_enabled", False),
+    (torch._C, "_set_sdp_use_cudnn", "_get_cudnn_sdp_enabled", False),  # torch 2.5 and newer
+    # TorchScript's fuser compiles kernels of its own, past the dispatcher, from the third call of a function on
+    (torch._C, "_jit_override_can_fuse_on_gpu", "_jit_can_fuse_on_gpu", False),
+    (torch.backends.mha, "set_fastpath_enabled", "get_fastpath_enabled", False),
+)
 _WRITERS = (
     (torch.cuda.CUDAGraph, ("replay",)),
     (torch._C, ("_nccl_all_reduce", "_nccl_broadcast", "_nccl_reduce", "_nccl_all_gather", "_nccl_reduce_scatter")),
@@ -36,6 +47,21 @@ _EXPOSING = (
     (torch.utils.dlpack, ("to_dlpack",)),
     (torch, ("to_dlpack",)),
 )
+
+
+def _held(value: bool) -> Callable[[Any], Any]:
+    return lambda original: lambda asked: original(value)
+
+
+def choose_composites() -> None:
+    """Off, whatever sets them again before leave(): what picks fused ops for CUDA alone by looking at the device."""
+    for owner, setter, getter, value in _SWITCHES:
+        if hasattr(owner, setter):
+            _undo.callback(getattr(owner, setter), getattr(owner, getter)())
+            getattr(owner, setter)(value)
+            replace(_undo, owner, setter, _held(value))
+    # It has its setter by heart
+    replace(_undo, vars(type(torch.backends.cudnn))["enabled"], "setter", lambda _: torch._C._set_cudnn_enabled)
 
 
 def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,19 +153,8 @@ def _keep_from_inductor(lacking: list[int]) -> None:
     replace(_undo, torch._TorchCompileInductorWrapper, "__call__", without_cards)
 
 
-def _choose_composite_attention() -> None:
-    """torch.nn.attention.sdpa_kernel and its like go on to work, with the composite whatever they choose."""
-    _undo.callback(torch._C._set_sdp_use_math, torch._C._get_math_sdp_enabled())
-    torch._C._set_sdp_use_math(True)
-    replace(_undo, torch._C, "_set_sdp_use_math", lambda original: lambda enabled: original(True))
-    for name in ("_set_sdp_use_flash", "_set_sdp_use_mem_efficient", "_set_sdp_use_cudnn"):
-        if hasattr(torch._C, name):
-            replace(_undo, torch._C, name, lambda original: lambda enabled: original(False))
-
-
 def watch(lacking: list[int]) -> None:
     """From enable(): `lacking` are the cards whose ops run on the CPU."""
-    _choose_composite_attention()
     for owner, names in _WRITERS:
         for name in names:
             replace(_undo, owner, name, _writing)
@@ -149,5 +164,5 @@ def watch(lacking: list[int]) -> None:
 
 
 def leave() -> None:
-    """Undoes watch()."""
+    """Undoes both."""
     _undo.close()

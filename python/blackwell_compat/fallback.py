@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +24,6 @@ from blackwell_compat.printed import as_text
 NOTICES = ("warn", "error", "silent")
 _lock = threading.RLock()
 _lacking: list[int] = []  # the cards that it was enabled for
-_switches: list[tuple[Callable[[bool], Any], bool]] = []  # what to call with what, to undo enable's switches
 NO_KERNEL = "no kernel image is available"
 # What CUDA says of a kernel that it cannot load: none of these errors lasts
 _NOT_LOADED = (
@@ -126,25 +125,6 @@ def lacks_kernels(device: int) -> bool:
         raise
 
 
-def _switch_off(setter: Callable[[bool], Any], getter: Callable[[], bool]) -> None:
-    _switches.append((setter, getter()))
-    setter(False)
-
-
-def _steer_to_composites() -> None:
-    """Off: what picks fused ops that exist for CUDA alone by looking at the device."""
-    # Not torch.backends.cudnn.enabled, which refuses after torch.backends.disable_global_flags()
-    _switch_off(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled)
-    cuda = torch.backends.cuda
-    _switch_off(cuda.enable_flash_sdp, cuda.flash_sdp_enabled)
-    _switch_off(cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled)
-    if hasattr(cuda, "enable_cudnn_sdp"):  # torch 2.5 and newer
-        _switch_off(cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled)
-    # TorchScript's fuser compiles kernels of its own, past the dispatcher, from the third call of a function on
-    _switch_off(torch._C._jit_override_can_fuse_on_gpu, torch._C._jit_can_fuse_on_gpu)
-    _switch_off(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled)
-
-
 def enable(device: int | str | torch.device | None = None, *, force: bool = False) -> None:
     """Lets every op run on cards that this torch has no kernels for, on the CPU where there is no other way.
 
@@ -160,7 +140,8 @@ def enable(device: int | str | torch.device | None = None, *, force: bool = Fals
             with torch older than 2.13, which cannot tell cards apart: hide those with CUDA_VISIBLE_DEVICES; or it is
             enabled, and not for the card to force.
 
-    Where some cards run PyTorch's kernels, they keep them, but for cuDNN and fused attention, which are off for all.
+    Where some cards run PyTorch's kernels, they keep them. cuDNN and fused attention are off for all cards until
+    disable(), whatever sets torch.backends.cudnn.enabled or chooses attention.
 
     BLACKWELL_COMPAT_FALLBACK: "warn" (default) warns once per op with its price, "silent" only counts, "error" raises.
     BLACKWELL_COMPAT_LAZY: "1" is set_lazy_upload(True), "0" (default) leaves it off.
@@ -193,22 +174,16 @@ def enable(device: int | str | torch.device | None = None, *, force: bool = Fals
         if not lacking:
             names = ", ".join(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in working)
             raise RuntimeError(f"enable: PyTorch's own kernels run on {names}; the fallback would only slow it down")
-        _steer_to_composites()
+        bypasses.choose_composites()
         try:
             _C.fallback_install(working)
             _lacking[:] = lacking
         except BaseException:
-            _restore_switches()
+            bypasses.leave()
             raise
         bypasses.watch(lacking)
         if lazy == "1":
             set_lazy_upload(True)
-
-
-def _restore_switches() -> None:
-    while _switches:
-        setter, before = _switches.pop()
-        setter(before)
 
 
 def disable() -> None:
@@ -223,7 +198,6 @@ def disable() -> None:
             set_lazy_upload(False)
             bypasses.leave()
             _lacking.clear()
-            _restore_switches()
 
 
 def is_enabled() -> bool:

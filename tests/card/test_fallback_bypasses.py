@@ -9,6 +9,7 @@ import fakecard
 import pytest
 import torch
 from on_card import CARD, assert_no_launch, same, values
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -41,6 +42,26 @@ def test_attention_chosen_by_force_computes(name):
     for on_card, on_cpu in zip(got, attention("cpu"), strict=True):
         same(on_card, on_cpu, tolerance=1e-6)
     assert (torch.backends.cuda.math_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()) == before
+    assert_no_launch()
+
+
+def set_cudnn():
+    torch.backends.cudnn.enabled = True
+    return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize(
+    "set_enabled", [set_cudnn, lambda: torch.backends.cudnn.flags(enabled=True)], ids=["set", "flags"]
+)
+@pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN], ids=lambda make: make.__name__)
+def test_cudnn_stays_off(make, set_enabled):
+    """Code for training sets it, and what picks cuDNN's ops for cards has no other way on this one."""
+    module, x = make(8, 6, bidirectional=True), values(5, 2, 8)
+    want, _ = module(x)
+    with set_enabled():
+        got, _ = module.to(CARD)(x.to(CARD))
+        assert not torch.backends.cudnn.enabled
+    same(got, want, tolerance=1e-6)
     assert_no_launch()
 
 
