@@ -46,7 +46,8 @@ Tensor packed_now(const Tensor& weight, Conv1dPackParams p) {
   return packed;
 }
 
-bool counts_versions(const Tensor& weight) { return weight.unsafeGetTensorImpl()->version_counter().enabled(); }
+// An inference tensor counts none.
+uint32_t version_of(const Tensor& weight) { return weight.is_inference() ? 0 : weight._version(); }
 
 // Its memory is PyTorch's, and neither shared with another process nor lazily cloned.
 bool owns_memory(const c10::StorageImpl& storage) {
@@ -109,8 +110,7 @@ class Table {
   Tensor get(const Tensor& weight, const Conv1dPackParams& p) {
     const c10::Device device = weight.device();
     c10::StorageImpl* const storage = weight.storage().unsafeGetStorageImpl();
-    if (!on_ || fallback::runs_kernels(device) || !counts_versions(weight) || !owns_memory(*storage) ||
-        runtime::is_capturing(device)) {
+    if (!on_ || fallback::runs_kernels(device) || !owns_memory(*storage) || runtime::is_capturing(device)) {
       return packed_now(weight, p);
     }
     const auto stream = current_stream_id(device);
@@ -206,7 +206,7 @@ class Table {
     Weight& known = place->second;
     if (known.moves_to(*storage)) drop(known, locked);
     if (known.never) return nullptr;
-    const uint32_t version = weight._version();
+    const uint32_t version = version_of(weight);
     auto pack = std::find_if(known.packs.begin(), known.packs.end(), [&](const Pack& one) { return one.layout == layout; });
     const bool as_it_was = pack != known.packs.end() && pack->version == version;
     if (pack != known.packs.end() && !as_it_was) {

@@ -11,8 +11,8 @@ struct Conv1dPackParams;
 // `weight` laid out anew by `params`, all but their `out`, for what the current stream does next. While keep_card_packs is on it
 // is kept for that stream, from the second call on in which the weight is as it was; a parameter's from the first. Thread-safe.
 //
-// A weight is as it was where its version is, no CardWrite was since, and its storage alone owns its memory; inference tensors
-// have no version. While a CUDA graph is captured nothing is kept, and nothing used that was: a replay may come after the weight
+// A weight is as it was where its version is (inference tensors have none), no CardWrite was since, and its storage alone owns
+// its memory. While a CUDA graph is captured nothing is kept, and nothing used that was: a replay may come after the weight
 // changed and the pack was freed.
 at::Tensor pack_on_card(const at::Tensor& weight, const Conv1dPackParams& params);
 

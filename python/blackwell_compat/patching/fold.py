@@ -45,7 +45,7 @@ class FoldedWeight:
         """The kept weight where `g` and `v` are what they were, else a new one. Only for what `can_keep` agrees to."""
         key = (_key(g), _key(v))
         entry = self._entry
-        # Outside inference mode: an inference tensor has no version, so C++ would not pack it
+        # Outside inference mode: an inference tensor has no version, so writes to it would go unnoticed
         with torch.inference_mode(False), torch.no_grad():
             samples = (_samples(g), _samples(v))
             if entry is not None:
