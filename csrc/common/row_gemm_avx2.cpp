@@ -1,7 +1,7 @@
 // row_gemm with AVX2 and FMA: 6 rows by 16 columns in registers.
 #define BC_ISA avx2
 namespace blackwell_compat::rows::avx2 {
-constexpr int kLanes = 8, kMaxRows = 6;
+constexpr int kLanes = 8, kMaxRows = 6, kMaxVectors = 2;
 }
 #include "common/row_gemm_kernel.h"
 

@@ -1,7 +1,7 @@
 // row_gemm with AVX-512: 12 rows by 32 columns in registers.
 #define BC_ISA avx512
 namespace blackwell_compat::rows::avx512 {
-constexpr int kLanes = 16, kMaxRows = 12;
+constexpr int kLanes = 16, kMaxRows = 12, kMaxVectors = 2;
 }
 #include "common/row_gemm_kernel.h"
 

@@ -1,8 +1,13 @@
-// row_gemm with the vectors every CPU of the platform has: 6 rows by 8 columns in registers.
+// row_gemm with the vectors every CPU of the platform has: in registers 5 rows by 16 columns with Arm's 32, 6 by 8 with 16.
 #define BC_ISA generic
 namespace blackwell_compat::rows::generic {
-constexpr int kLanes = 4, kMaxRows = 6;
-}
+constexpr int kLanes = 4;
+#if defined(__aarch64__)
+constexpr int kMaxRows = 5, kMaxVectors = 4;
+#else
+constexpr int kMaxRows = 6, kMaxVectors = 2;
+#endif
+}  // namespace blackwell_compat::rows::generic
 #include "common/row_gemm_kernel.h"
 
 namespace blackwell_compat::rows {

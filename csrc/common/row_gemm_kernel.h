@@ -1,4 +1,5 @@
-// The inner kernel of row_gemm, compiled once per instruction set: the including file defines BC_ISA, kLanes and kMaxRows.
+// The inner kernel of row_gemm, compiled once per instruction set: the including file defines BC_ISA, kLanes (of a vector),
+// kMaxRows and kMaxVectors (of a register tile).
 #pragma once
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -102,8 +103,7 @@ Kernel pick(int64_t rows) {
   }
 }
 
-// Columns of one register tile: two vectors, so a panel is one tile with 16 lanes and two with 8.
-constexpr int64_t kTile = 2 * kLanes;
+constexpr int64_t kTile = kMaxVectors * kLanes;  // columns
 // For a single row, which leaves registers free, eight vectors at once: several panels, or one where vectors are short.
 constexpr int kVectors = kPanel / kLanes, kWide = kVectors < 8 ? 8 / kVectors : 1;
 
@@ -129,10 +129,10 @@ inline void multiply(const Product& p, const float* x, const float* packed, cons
       // Packed: parts of the chain, in each the panels, in each taps x depth x kPanel
       const float* weights = packed + (t * p.depth + taps * c) * all * kPanel;
       const bool first = t == 0 && c == 0, last = t + taps == p.taps && c + depth == p.depth;
-      const auto part_at = [&](int64_t panel, int64_t half) {
-        const int64_t column = panel * kPanel + half;
+      const auto part_at = [&](int64_t panel, int64_t tile) {
+        const int64_t column = panel * kPanel + tile;
         return Part{x + t * p.tap_step + c,
-                    weights + panel * stretch + half,
+                    weights + panel * stretch + tile,
                     bias == nullptr ? nullptr : bias + column,
                     y + column,
                     depth,
@@ -151,9 +151,9 @@ inline void multiply(const Product& p, const float* x, const float* packed, cons
         for (; panel_end - panel >= kWide; panel += kWide) kernel<1, kVectors, kWide>(part_at(panel, 0));
       }
       for (; panel < panel_end; ++panel) {
-        for (int64_t half = 0; half < std::min(kPanel, p.columns - panel * kPanel); half += kTile) {
-          const bool narrow = p.columns - panel * kPanel - half <= kLanes;
-          run_rows(narrow ? pick<1, 1> : pick<2, 1>, part_at(panel, half), p.rows);
+        for (int64_t tile = 0; tile < std::min(kPanel, p.columns - panel * kPanel); tile += kTile) {
+          const bool narrow = p.columns - panel * kPanel - tile <= kLanes;
+          run_rows(narrow ? pick<1, 1> : pick<kMaxVectors, 1>, part_at(panel, tile), p.rows);
         }
       }
     }
