@@ -295,6 +295,16 @@ def test_until_the_first_call_forward_looks_as_it_did():
     assert kept.over
 
 
+def test_a_forward_kept_before_the_first_call_works_after_unpatching():
+    model = small().to(CARD)
+    bc.patch_model(model, "hybrid")
+    kept = model.forward
+    bc.unpatch_model(model)
+    with pytest.raises(RuntimeError, match="indices"):
+        kept(values(2, 3).to(CARD))
+    close(kept(IDS.to(CARD)), small()(IDS))
+
+
 def test_a_mistake_of_the_caller_changes_nothing(caplog):
     model = small().to(CARD)
     bc.patch_model(model, "hybrid")
