@@ -61,6 +61,10 @@ class Candidate(NamedTuple):
     fallback: bool = False
 
 
+def _lacks_kernels(failed: dict[str, str]) -> bool:
+    return any(map(means_no_kernel, failed.values()))
+
+
 def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candidate]:
     """The modes to try, best first. `already`: the mode that the model is patched in.
 
@@ -76,7 +80,7 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
             "(accelerate.hooks.remove_hook_from_submodules), or use 'kernel' or 'hybrid'"
         )
     if mode == "cpu":
-        return [Candidate("cpu", "asked for")]
+        return [Candidate("cpu", "asked for", device.type == "cuda" and _lacks_kernels(examine(device)))]
     if device.type == "cpu":
         if mode == "auto":
             return [Candidate("cpu", "the model is on the CPU")]
@@ -102,7 +106,7 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
         asked = "asked for; " if mode == stays else ""
         state = broken if failed else f"{works}, and are out of the way until disable()"
         return [Candidate(stays, f"{asked}{state}", True), Candidate(whole, f"{stays} raised", True)]
-    no_image = any(map(means_no_kernel, failed.values()))
+    no_image = _lacks_kernels(failed)
     unusable = kernels.examine(device) if no_image else "what fails is not for want of kernels"
     if unusable is None:
         return [Candidate("kernel", f"{broken}; ours do", True), Candidate(whole, "kernel raised", True)]
