@@ -59,7 +59,8 @@ Kernels number_first(PointwiseCall& call) {
 }
 
 constexpr char kAdd[] = "add", kSub[] = "sub", kPow[] = "pow", kRemainder[] = "remainder", kLerp[] = "lerp", kEq[] = "eq",
-               kNe[] = "ne", kLt[] = "lt", kLe[] = "le", kGt[] = "gt", kGe[] = "ge", kXlogy[] = "xlogy";
+               kNe[] = "ne", kLt[] = "lt", kLe[] = "le", kGt[] = "gt", kGe[] = "ge", kXlogy[] = "xlogy",
+               kShiftLeft[] = "shift_left", kShiftRight[] = "shift_right";
 
 Kernels divided(PointwiseCall& call) {
   static const Kernels plain = &pointwise_kernels("div"), trunc = &pointwise_kernels("div_trunc"),
@@ -237,8 +238,12 @@ const bool added = [] {
   }
   add_pointwise("bitwise_left_shift.Tensor", Form::kPromoted, "shift_left");
   add_pointwise("bitwise_right_shift.Tensor", Form::kPromoted, "shift_right");
-  add_pointwise("__lshift__.Tensor", Form::kPromoted, "shift_left");
-  add_pointwise("__rshift__.Tensor", Form::kPromoted, "shift_right");
+  for (const std::string prefix : {"__", "__i"}) {  // t << n, t <<= n
+    add_pointwise(prefix + "lshift__.Tensor", Form::kPromoted, "shift_left");
+    add_pointwise(prefix + "rshift__.Tensor", Form::kPromoted, "shift_right");
+    add_pointwise(prefix + "lshift__.Scalar", Form::kPromoted, &with_number<kShiftLeft>);
+    add_pointwise(prefix + "rshift__.Scalar", Form::kPromoted, &with_number<kShiftRight>);
+  }
   add_pointwise("div.Tensor", Form::kFloat, "div");
   add_pointwise("div.Tensor_mode", Form::kPromoted, &divided);
   add_pointwise("atan2", Form::kFloat, "atan2");

@@ -4,11 +4,12 @@ import copy
 import inspect
 import logging
 import pickle
+import types
 
 import blackwell_compat as bc
 import pytest
 import torch
-from blackwell_compat.patching import hybrid, patch
+from blackwell_compat.patching import hybrid, modes, patch
 from fakecard.api import read
 from on_card import CARD, assert_no_launch, values
 from torch import nn
@@ -251,6 +252,37 @@ def test_auto_without_kernels_of_ours_takes_the_cpu_and_says_why(caplog):
     close(model(IDS.to(CARD)) * 2, want * 2)  # what the caller does with the result runs on the card as well
 
 
+def offloaded(model):
+    """As accelerate's cpu_offload_with_hook and diffusers' enable_model_cpu_offload do it."""
+    forward = model.forward
+    model._hf_hook = types.SimpleNamespace(execution_device=0)
+    model.forward = lambda ids: forward.__func__(model.to(CARD), ids.to(CARD))
+    return model
+
+
+def test_a_model_that_a_hook_brings_to_the_card_counts_as_there():
+    model = offloaded(small())
+    with pytest.raises(bc.NotAvailable, match="hooks of accelerate or diffusers bring the model to cuda:0"):
+        bc.patch_model(model, "cpu")
+    report = bc.patch_model(model)
+    assert report.mode == "hybrid"
+    assert "hooks bring the model there" in report.why
+    for _ in range(2):
+        close(model(IDS), small()(IDS))
+        model.cpu()
+    bc.unpatch_model(model)
+    close(model(IDS), small()(IDS))
+
+
+def test_the_card_of_diffusers_hooks_is_found():
+    model = small()
+    hook = types.SimpleNamespace(group=types.SimpleNamespace(onload_device=torch.device(CARD)))
+    model.conv._diffusers_hook = types.SimpleNamespace(hooks={"group_offloading": hook})
+    assert modes.device_of(model) == torch.device(CARD, 0)
+    model.conv._diffusers_hook.hooks.clear()
+    assert modes.device_of(model) == torch.device("cpu")
+
+
 class Breaks(nn.Module):
     """Raises on a card."""
 
@@ -293,6 +325,16 @@ def test_until_the_first_call_forward_looks_as_it_did():
     for _ in range(2):
         close(model(IDS.to(CARD)), small()(IDS))
     assert kept.over
+
+
+def test_a_forward_kept_before_the_first_call_works_after_unpatching():
+    model = small().to(CARD)
+    bc.patch_model(model, "hybrid")
+    kept = model.forward
+    bc.unpatch_model(model)
+    with pytest.raises(RuntimeError, match="indices"):
+        kept(values(2, 3).to(CARD))
+    close(kept(IDS.to(CARD)), small()(IDS))
 
 
 def test_a_mistake_of_the_caller_changes_nothing(caplog):

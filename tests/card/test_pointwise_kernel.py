@@ -200,3 +200,18 @@ def test_an_optimizer_takes_no_step_on_the_cpu():
     assert {line.op for line in bc.fallbacks().lines} <= {"aten::copy_"}
     for here, there in zip(*sides, strict=True):
         torch.testing.assert_close(there.detach().cpu(), here.detach())
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_shifts_by_numbers(dtype):
+    """As four-bit weights are unpacked."""
+    x = torch.arange(120).to(dtype)
+    (there,) = on_card(x)
+    reset()
+    bc.reset_fallbacks()
+    got = [there >> 4, there << 2, there.clone().__irshift__(3), there.clone().__ilshift__(1), there & 15]
+    only_ours()
+    assert not {line.op for line in bc.fallbacks().lines if "shift" in line.op}
+    for result, want in zip(got, [x >> 4, x << 2, x >> 3, x << 1, x & 15], strict=True):
+        assert result.dtype == dtype
+        assert torch.equal(result.cpu(), want)

@@ -50,6 +50,18 @@ def test_a_child_that_does_not_answer(child, says, monkeypatch):
     assert "probe" not in probe.examine(DEVICE)
 
 
+def test_mode_cpu_leaves_the_rest_of_the_card_working():
+    model, x = nn.Linear(4, 4), torch.ones(1, 4)
+    want = model(x) * 2
+    try:
+        assert bc.patch_model(model.to(CARD), "cpu").why == "asked for"
+        got = model(x.to(CARD)) * 2
+        assert got.device.type == CARD
+        torch.testing.assert_close(got.cpu(), want)
+    finally:
+        bc.disable()
+
+
 def test_inside_another_program_this_process_is_asked(monkeypatch):
     monkeypatch.setattr(probe.sys, "executable", "/opt/painter/bin/painter")
     monkeypatch.setattr(probe, "_probe_in_child", lambda device: pytest.fail("it would start the program again"))

@@ -62,6 +62,16 @@ def test_a_copy_is_patched_and_its_own(how, monkeypatch):
     assert classes(model) != classes(plain)
 
 
+def test_forwards_that_somebody_kept_work_after_unpatching():
+    """accelerate and diffusers put a function of their own on the layer, which calls the one that they found there."""
+    model, plain = patched_pair()
+    for layer in model.modules():
+        layer.forward = layer.forward
+    close(model(mixed_input()), plain(mixed_input()))
+    bc.unpatch_model(model)
+    close(model(mixed_input()), plain(mixed_input()))
+
+
 def test_a_vocoder_that_is_copied_stays_channels_last():
     model = Vocoder().eval()
     x = torch.randn(1, 6, 9)

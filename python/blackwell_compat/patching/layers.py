@@ -24,6 +24,12 @@ def is_ours(module: Any, input: torch.Tensor) -> bool:
     return here and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
+def unpatched(module: Any) -> bool:
+    """Whether a forward of ours is called that somebody kept, as hooks of accelerate and diffusers do, before the layer
+    got its own class back."""
+    return not isinstance(module, PATCHED)
+
+
 def only_packed(module: nn.Module) -> torch.Tensor | None:
     """The packed weight of a layer that has no other (freed.py)."""
     packed: torch.Tensor | None = module._compat_packed  # type: ignore[assignment]
@@ -61,6 +67,8 @@ class CompatLinear(nn.Linear):
     _compat_size: tuple[int, ...]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if unpatched(self):
+            return type(self).forward(self, input)
         if is_ours(self, input):
             packed = only_packed(self)
             if packed is not None:
@@ -82,6 +90,8 @@ class CompatConv1d(nn.Conv1d):
     _compat_options: tuple[int, ...]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if unpatched(self):
+            return type(self).forward(self, input)
         weight = weight_of(self) if only_packed(self) is None else None
         return self._conv_forward(input, weight, self.bias)
 
@@ -129,6 +139,8 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
     _compat_options: tuple[int, ...]
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        if unpatched(self):
+            return type(self).forward(self, input, output_size)
         if not is_ours(self, input) or self.padding_mode != "zeros":
             return super().forward(input, output_size)
         output_padding = self._output_padding(
@@ -159,6 +171,8 @@ class CompatTransposedLinear(nn.Module):
     _compat_size: tuple[int, ...]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if unpatched(self):
+            return type(self).forward(self, x)
         if is_ours(self, x):
             packed = only_packed(self)
             if packed is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,12 +26,31 @@ def tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     yield from model.buffers()
 
 
+def _targets(module: nn.Module) -> Iterator[Any]:
+    """Where hooks that offload bring a module when it is called."""
+    accelerate, diffusers = vars(module).get("_hf_hook"), vars(module).get("_diffusers_hook")
+    for hook in getattr(accelerate, "hooks", (accelerate,)):
+        yield getattr(hook, "execution_device", None)
+    for hook in getattr(diffusers, "hooks", {}).values():
+        yield getattr(getattr(hook, "group", None), "onload_device", None)
+
+
+def brought_to(model: nn.Module) -> torch.device | None:
+    """The card to which hooks of accelerate or diffusers bring the model, or parts of it, at each call."""
+    for module in model.modules():
+        for target in _targets(module):
+            device = torch.device("cpu" if target is None else target)
+            if device.type == "cuda":
+                return torch.device("cuda", kernels.index_of(device))
+    return None
+
+
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model is: the first device that is neither the CPU nor meta, else the CPU."""
+    """The first device of the model that is neither the CPU nor meta, else where hooks bring it, else the CPU."""
     for t in tensors(model):
         if t.device.type not in ("cpu", "meta"):
             return t.device
-    return torch.device("cpu")
+    return brought_to(model) or torch.device("cpu")
 
 
 class Candidate(NamedTuple):
@@ -42,6 +61,10 @@ class Candidate(NamedTuple):
     fallback: bool = False
 
 
+def _lacks_kernels(failed: dict[str, str]) -> bool:
+    return any(map(means_no_kernel, failed.values()))
+
+
 def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candidate]:
     """The modes to try, best first. `already`: the mode that the model is patched in.
 
@@ -50,15 +73,21 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
     """
     if mode not in MODES:
         raise ValueError(f"patch_model: mode must be one of {', '.join(MODES)}, got {mode!r}")
-    device = device_of(model)
+    device, hooked = device_of(model), brought_to(model)
+    if mode == "cpu" and hooked is not None:
+        raise NotAvailable(
+            f"mode 'cpu': hooks of accelerate or diffusers bring the model to {hooked} at each call; remove them "
+            "(accelerate.hooks.remove_hook_from_submodules), or use 'kernel' or 'hybrid'"
+        )
     if mode == "cpu":
-        return [Candidate("cpu", "asked for")]
+        return [Candidate("cpu", "asked for", device.type == "cuda" and _lacks_kernels(examine(device)))]
     if device.type == "cpu":
         if mode == "auto":
             return [Candidate("cpu", "the model is on the CPU")]
         if mode in ON_CARD:
             raise NotAvailable(f"mode {mode!r}: the model is on the CPU; move it to the card first, or use 'cpu'")
         return [Candidate("native", "asked for; the model is on the CPU")]
+    whole = "cpu" if hooked is None else "hybrid"  # what takes the model where its kernels fail
     failed = examine(device)
     broken = f"PyTorch's kernels do not work on {device} ({'; '.join(f'{k}: {why}' for k, why in failed.items())})"
     works = f"PyTorch's kernels work on {device}"
@@ -67,7 +96,7 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
             raise NotAvailable(f"mode 'native': {broken}; use 'hybrid' or 'cpu'")
         return [Candidate("native", f"asked for; {works}")]
     if mode == "auto" and not failed:
-        return [Candidate("native", works), Candidate("cpu", "native raised")]
+        return [Candidate("native", works), Candidate(whole, "native raised", hooked is not None)]
     if mode == "kernel":
         unusable = kernels.examine(device)
         if unusable is not None:
@@ -76,9 +105,11 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
     if stays in ON_CARD:
         asked = "asked for; " if mode == stays else ""
         state = broken if failed else f"{works}, and are out of the way until disable()"
-        return [Candidate(stays, f"{asked}{state}", True), Candidate("cpu", f"{stays} raised", True)]
-    no_image = any(map(means_no_kernel, failed.values()))
+        return [Candidate(stays, f"{asked}{state}", True), Candidate(whole, f"{stays} raised", True)]
+    no_image = _lacks_kernels(failed)
     unusable = kernels.examine(device) if no_image else "what fails is not for want of kernels"
     if unusable is None:
-        return [Candidate("kernel", f"{broken}; ours do", True), Candidate("cpu", "kernel raised", True)]
+        return [Candidate("kernel", f"{broken}; ours do", True), Candidate(whole, "kernel raised", True)]
+    if hooked is not None:
+        return [Candidate("hybrid", f"{broken}; ours: {unusable}; hooks bring the model there at each call", True)]
     return [Candidate("cpu", f"{broken}; ours: {unusable}; {SLOWER}", no_image)]

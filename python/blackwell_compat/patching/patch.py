@@ -58,8 +58,9 @@ def patch_model(
             on the CPU with packed weights, all other ops by the fallback (`enable`), and where the
             first call fails the model goes to the CPU. Where PyTorch's kernels do run on the card, all its users go
             without them until disable(), as to compare; "cpu" everything on the CPU: a model on a card moves there, its
-            inputs move in and its outputs back by themselves; "auto" native where the card works, else kernel where
-            ours work there, else cpu, with the fallback for what the caller has on the card besides.
+            inputs move in and its outputs back by themselves, with the fallback for what else is on a card that lacks
+            kernels; "auto" native where the card works, else kernel where ours work there, else cpu. A model that hooks
+            of accelerate or diffusers bring to a card at each call counts as there; for it the last is hybrid, not cpu.
         filter_fn: filter_fn(name, module) -> bool, asked for each layer that could be patched.
         include, exclude: names of layers: fnmatch patterns (of the whole name) or compiled regexes (searched for).
         dry_run: change nothing, only report what would be done.

@@ -122,10 +122,10 @@ def _swapped(module: nn.Module) -> tuple[type[nn.Module], str]:
             raise Unsupported("quantized: its weights are packed already")
         raise Unsupported("no replacement for this class; left to the dispatcher")
     weights = weight_tensors(module)
-    for t in weights:
-        _check_tensor(t)
     if "forward" in vars(module):
         raise Unsupported("forward is replaced on the object itself; reached by the dispatcher only")
+    for t in weights:
+        _check_tensor(t)
     new = swapped_class(module)
     cls = user_class(module)
     reason = "computed by ATen" if weights[-1].dtype is torch.float64 else "weights packed once"
