@@ -271,6 +271,36 @@ def test_jit_trace_and_functional_call():
     close(got, torch.func.functional_call(plain, params, (mixed_input(),)))
 
 
+def test_jit_script_says_what_to_do():
+    model, _ = patched_pair()
+    with pytest.raises(RuntimeError, match=r"torch.jit.script: CompatLinear is patched.*call unpatch_model"):
+        torch.jit.script(model)
+
+
+@pytest.mark.parametrize("weight_norm", [None, torch.nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_fx_takes_a_patched_layer_as_one_node(weight_norm, monkeypatch):
+    layers = nn.Conv1d(4, 6, 3), nn.ConvTranspose1d(6, 5, 4, 2), nn.Linear(10, 3)
+    model = nn.Sequential(*(weight_norm(layer) if weight_norm else layer for layer in layers))
+    x = torch.randn(2, 4, 6)
+    want = model(x)
+    bc.patch_model(model)
+    traced = torch.fx.symbolic_trace(model)
+    assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["0", "1", "2"]
+    counted = Counted(monkeypatch)
+    close(traced(x), want)
+    assert len(counted.calls) == 3
+    close(model(x), want)
+
+
+def test_fx_traces_into_subclasses():
+    model = nn.Sequential(LoRACompatibleLinear(4, 6, lora_layer=nn.Linear(4, 6)), CausalConv1d(3, 2, 3))
+    x = torch.randn(3, 4)
+    want = model(x)
+    bc.patch_model(model)
+    close(torch.fx.symbolic_trace(model)(x), want)
+
+
 def test_threads_get_bit_identical_results():
     from concurrent.futures import ThreadPoolExecutor
 

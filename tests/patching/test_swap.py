@@ -332,6 +332,16 @@ def test_a_wrong_shape_raises_the_message_of_the_op():
         model(torch.randn(2, 5))
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv1d(4, 3, 1), nn.ConvTranspose1d(4, 3, 1)], ids=str)
+def test_no_tensor_raises_as_pytorch_does(layer):
+    for wrong in (None, [1.0], torch.ones(4, 4).numpy()):
+        with pytest.raises(TypeError) as want:
+            layer(wrong)
+        with bc.patched(layer), pytest.raises(TypeError) as got:
+            layer(wrong)
+        assert str(got.value) == str(want.value)
+
+
 def test_another_model_of_the_same_classes_is_untouched():
     model = Mixed()
     other = twin(model)

@@ -99,7 +99,8 @@ class CompatWeightNorm(WeightNorm):
     def __call__(self, module: nn.Module, inputs: Any) -> None:
         g, v = getattr(module, self.name + "_g"), getattr(module, self.name + "_v")
         hybrid = getattr(module, "_compat_on_card", False)
-        folded = _folded(self, g, v, hybrid, lambda: self.compute_weight(module))
+        traced = isinstance(g, torch.fx.Proxy)  # torch.fx.symbolic_trace
+        folded = None if traced else _folded(self, g, v, hybrid, lambda: self.compute_weight(module))
         if folded is None:
             super().__call__(module, inputs)
         elif module.__dict__.get(self.name) is not folded:

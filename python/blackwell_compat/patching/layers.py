@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,31 @@ from blackwell_compat.patching.layout import channels_last_1d
 Ops: Any = torch.ops.blackwell_compat
 
 
-def is_ours(module: Any, input: torch.Tensor) -> bool:
-    """Whether our ops take this input. The rest is PyTorch's: other devices, layouts, integers, complex numbers."""
+def is_ours(module: Any, input: Any) -> bool:
+    """Whether our ops take this input of a patched layer. The rest is PyTorch's: other devices, layouts, integers,
+    complex numbers, and what is no tensor."""
+    if not isinstance(input, torch.Tensor) or not isinstance(module, PATCHED):
+        return False
     here = input.is_cpu or (module._compat_on_card and input.is_cuda)
     return here and input.is_floating_point() and not input.is_nested and input.layout is torch.strided
 
 
-def unpatched(module: Any) -> bool:
-    """Whether a forward of ours is called that somebody kept, as hooks of accelerate and diffusers do, before the layer
-    got its own class back."""
-    return not isinstance(module, PATCHED)
+def by_torch(cls: type[nn.Module], module: nn.Module, *args: Any) -> Any:
+    """What PyTorch makes of a call of `cls.forward` that is not ours."""
+    if not isinstance(module, cls):  # the layer has its own class back: hooks of accelerate and diffusers kept forward
+        return type(module).forward(module, *args)
+    if isinstance(args[0], torch.fx.Proxy) and type(module).forward is cls.forward:
+        tracer: Any = args[0].tracer  # layers of torch.nn are nodes of its graph
+        return tracer.create_proxy("call_module", tracer.path_of_module(module), args, {})
+    return super(cls, module).forward(*args)  # type: ignore[misc]
+
+
+def refuse_script(module: nn.Module) -> NoReturn:
+    """What torch.jit.script asks each module for first."""
+    raise RuntimeError(
+        f"torch.jit.script: {type(module).__name__} is patched, which TorchScript cannot compile; call unpatch_model "
+        "first, or take torch.jit.trace, torch.export or torch.compile, which know patched models"
+    )
 
 
 def only_packed(module: nn.Module) -> torch.Tensor | None:
@@ -66,9 +81,9 @@ class CompatLinear(nn.Linear):
     _compat_packed: torch.Tensor | None = None  # free_original sets it on the layer (freed.py)
     _compat_size: tuple[int, ...]
 
+    __prepare_scriptable__ = refuse_script
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if unpatched(self):
-            return type(self).forward(self, input)
         if is_ours(self, input):
             packed = only_packed(self)
             if packed is not None:
@@ -77,7 +92,7 @@ class CompatLinear(nn.Linear):
             if input.is_cuda and weight.is_cpu:
                 return across(compat_linear, input, weight, self.bias)
             return compat_linear(input, weight, self.bias)
-        return super().forward(input)
+        return by_torch(CompatLinear, self, input)  # type: ignore[no-any-return]
 
 
 class CompatConv1d(nn.Conv1d):
@@ -89,9 +104,11 @@ class CompatConv1d(nn.Conv1d):
     _compat_size: tuple[int, ...]
     _compat_options: tuple[int, ...]
 
+    __prepare_scriptable__ = refuse_script
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if unpatched(self):
-            return type(self).forward(self, input)
+        if not is_ours(self, input):
+            return by_torch(CompatConv1d, self, input)  # type: ignore[no-any-return]
         weight = weight_of(self) if only_packed(self) is None else None
         return self._conv_forward(input, weight, self.bias)
 
@@ -138,11 +155,11 @@ class CompatConvTranspose1d(nn.ConvTranspose1d):
     _compat_size: tuple[int, ...]
     _compat_options: tuple[int, ...]
 
+    __prepare_scriptable__ = refuse_script
+
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
-        if unpatched(self):
-            return type(self).forward(self, input, output_size)
         if not is_ours(self, input) or self.padding_mode != "zeros":
-            return super().forward(input, output_size)
+            return by_torch(CompatConvTranspose1d, self, input, output_size)  # type: ignore[no-any-return]
         output_padding = self._output_padding(
             input, output_size, self.stride, self.padding, self.kernel_size, 1, self.dilation  # type: ignore[arg-type]
         )  # fmt: skip
@@ -170,9 +187,9 @@ class CompatTransposedLinear(nn.Module):
     _compat_packed: torch.Tensor | None = None
     _compat_size: tuple[int, ...]
 
+    __prepare_scriptable__ = refuse_script
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if unpatched(self):
-            return type(self).forward(self, x)
         if is_ours(self, x):
             packed = only_packed(self)
             if packed is not None:
@@ -182,7 +199,7 @@ class CompatTransposedLinear(nn.Module):
             if x.is_cuda and weight.is_cpu:
                 return across(compat_linear, x, weight.t(), bias)
             return compat_linear(x, weight.t(), bias)
-        return super().forward(x)  # type: ignore[no-any-return]
+        return by_torch(CompatTransposedLinear, self, x)  # type: ignore[no-any-return]
 
 
 PATCHED = (CompatLinear, CompatConv1d, CompatConvTranspose1d, CompatTransposedLinear)
