@@ -337,6 +337,16 @@ def test_a_forward_kept_before_the_first_call_works_after_unpatching():
     close(kept(IDS.to(CARD)), small()(IDS))
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
+def test_torch_export_before_the_first_call(strict):
+    if strict and torch.__version__ < (2, 5):
+        pytest.skip("torch 2.4 exports no module with such hooks")
+    model = small().to(CARD)
+    bc.patch_model(model, "hybrid")
+    exported = torch.export.export(model, (IDS.to(CARD),), strict=strict)
+    close(exported.module()(IDS.to(CARD)), small()(IDS))
+
+
 def test_a_mistake_of_the_caller_changes_nothing(caplog):
     model = small().to(CARD)
     bc.patch_model(model, "hybrid")
@@ -348,8 +358,12 @@ def test_a_mistake_of_the_caller_changes_nothing(caplog):
     bc.patch_model(other, "hybrid")
     with pytest.raises(ValueError, match="not mine"):
         other(values(3, 4).to(CARD))
+    host_input = nn.Sequential(nn.Linear(4, 4)).to(CARD)
+    bc.patch_model(host_input, "hybrid")
+    with pytest.raises(RuntimeError, match="on the same device"):
+        host_input(values(3, 4))
     assert "first call" not in caplog.text
-    for m in (model, other):
+    for m in (model, other, host_input):
         assert {p.device.type for p in m.parameters()} == {CARD}
         assert isinstance(vars(m)["forward"], hybrid.FirstCall)
     close(model(IDS.to(CARD)), small()(IDS))

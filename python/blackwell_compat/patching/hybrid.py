@@ -76,6 +76,12 @@ def drop_mark(module: nn.Module) -> None:
     vars(module).pop("_compat_on_card", None)
 
 
+def _left_on_host(error: RuntimeError, inputs: Any) -> bool:
+    """Whether a call failed because its caller has not moved an input to the card."""
+    tensors = [t for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor)]
+    return "on the same device" in str(error) and any(t.is_cpu and t.dim() > 0 for t in tensors)
+
+
 class FirstCall:
     """The forward of a model until it has run once: where that fails on the card, the whole model goes to the CPU.
 
@@ -90,6 +96,10 @@ class FirstCall:
     def __wrapped__(self) -> Callable[..., Any]:  # what inspect.signature asks for
         return types.MethodType(type(self.model).forward, self.model)
 
+    @property
+    def __code__(self) -> types.CodeType:  # what torch.export asks for
+        return self.__wrapped__.__code__
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = type(self.model).forward
         unpatched = "_compat_root" not in vars(self.model)
@@ -98,6 +108,8 @@ class FirstCall:
         try:
             result = forward(self.model, *args, **kwargs)
         except RuntimeError as error:
+            if _left_on_host(error, (args, kwargs)):
+                raise
             reason = error
         else:
             self._end()
