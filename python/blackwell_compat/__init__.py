@@ -16,6 +16,7 @@ from blackwell_compat.fallback import (
 )
 from blackwell_compat.kernels import warmup
 from blackwell_compat.lazy import lazy_upload, set_lazy_upload
+from blackwell_compat.ops import flops  # noqa: F401  (tells torch.utils.flop_counter)
 from blackwell_compat.ops.conv1d import compat_conv1d
 from blackwell_compat.ops.conv_transpose1d import compat_conv_transpose1d
 from blackwell_compat.ops.istft import istft_fp32

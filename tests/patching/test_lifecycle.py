@@ -21,6 +21,7 @@ from patching_models import (
     twin,
 )
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def patched_pair():
@@ -299,6 +300,23 @@ def test_fx_traces_into_subclasses():
     want = model(x)
     bc.patch_model(model)
     close(torch.fx.symbolic_trace(model)(x), want)
+
+
+def flops(model, backward):
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        y = model(torch.ones(2, 4, 6, requires_grad=backward))
+        if backward:
+            y.sum().backward()
+    return counter.get_total_flops()
+
+
+def test_flop_counter_counts_as_unpatched():
+    model = nn.Sequential(nn.Conv1d(4, 6, 3), nn.ConvTranspose1d(6, 5, 4, 2), nn.Linear(10, 3))
+    forward, both = flops(model, backward=False), flops(model, backward=True)
+    bc.patch_model(model)
+    assert [flops(model, backward=False), flops(model, backward=True)] == [forward, both]
+    bc.patch_model(model, free_original=True)
+    assert flops(model, backward=False) == forward > 0
 
 
 def test_threads_get_bit_identical_results():
