@@ -325,11 +325,13 @@ def test_what_is_not_ours_stays_with_pytorch(monkeypatch):
     assert counted.ops == []
 
 
-def test_a_wrong_shape_raises_the_message_of_the_op():
+@pytest.mark.parametrize("free_original", [False, True])
+def test_a_wrong_shape_raises_the_message_of_the_op(free_original):
     model = nn.Linear(4, 4)
-    bc.patch_model(model)
-    with pytest.raises(RuntimeError, match="compat_linear"):
-        model(torch.randn(2, 5))
+    bc.patch_model(model, free_original=free_original)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match=r"compat_linear:.*input is \[2, 5\]"):
+            model(torch.randn(2, 5))
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv1d(4, 3, 1), nn.ConvTranspose1d(4, 3, 1)], ids=str)

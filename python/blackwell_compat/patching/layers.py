@@ -52,8 +52,10 @@ def only_packed(module: nn.Module) -> torch.Tensor | None:
     return packed if module._parameters.get("weight") is None else None
 
 
-def linear_only_packed(module: Any, input: torch.Tensor, packed: torch.Tensor, columns: int) -> torch.Tensor:
-    return Ops.compat_linear_packed(input, packed, module.bias, columns)  # type: ignore[no-any-return]
+def linear_only_packed(module: Any, input: torch.Tensor, packed: torch.Tensor, n: int, k: int) -> torch.Tensor:
+    if input.dim() == 0 or input.size(-1) != k:
+        return compat_linear(input, packed.new_empty(n, k), module.bias)  # raises, with the sizes of input and weight
+    return Ops.compat_linear_packed(input, packed, module.bias, n)  # type: ignore[no-any-return]
 
 
 def across(
@@ -87,7 +89,7 @@ class CompatLinear(nn.Linear):
         if is_ours(self, input):
             packed = only_packed(self)
             if packed is not None:
-                return linear_only_packed(self, input, packed, self._compat_size[0])
+                return linear_only_packed(self, input, packed, self._compat_size[0], self._compat_size[1])
             weight = weight_of(self)
             if input.is_cuda and weight.is_cpu:
                 return across(compat_linear, input, weight, self.bias)
@@ -193,7 +195,7 @@ class CompatTransposedLinear(nn.Module):
         if is_ours(self, x):
             packed = only_packed(self)
             if packed is not None:
-                return linear_only_packed(self, x, packed, self._compat_size[1])
+                return linear_only_packed(self, x, packed, self._compat_size[1], self._compat_size[0])
             weight: Any = self.weight
             bias: Any = self.bias
             if x.is_cuda and weight.is_cpu:
