@@ -1,12 +1,15 @@
 // What every op's autograd and autocast registrations share.
 #pragma once
 #include <ATen/FuncTorchTLS.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <functional>
+
+#include "common/pack_cache.h"
 
 namespace blackwell_compat {
 
@@ -46,6 +49,17 @@ struct Autocast {
   static constexpr c10::DispatchKey key = device == c10::kCPU ? c10::DispatchKey::AutocastCPU : c10::DispatchKey::AutocastCUDA;
   static Tensor low(const Tensor& t) { return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device); }
   static OptTensor low(const OptTensor& t) { return t ? OptTensor(low(*t)) : t; }
+  // On the CPU kept for as long as the weight is as it was: PyTorch's cache ends with the block, and with it went what was
+  // packed.
+  static Tensor low_weight(const Tensor& weight) {
+    const auto dtype = at::autocast::get_autocast_dtype(device);
+    const bool keep = device == c10::kCPU && weight.is_cpu() && weight.layout() == at::kStrided && weight.numel() > 0 &&
+                      weight.scalar_type() == at::kFloat && dtype != at::kFloat && !wants_grad({weight}) &&
+                      !at::isTensorSubclassLike(weight);
+    if (!keep) return low(weight);
+    const Tensor cast = kept_cast(weight, dtype);
+    return cast.defined() ? cast : low(weight);
+  }
   static Tensor full(const Tensor& t) { return at::autocast::cached_cast(at::kFloat, t, device); }
   static OptTensor full(const OptTensor& t) { return t ? OptTensor(full(*t)) : t; }
 };

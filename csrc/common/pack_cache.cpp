@@ -201,6 +201,12 @@ std::shared_ptr<const Packed> packed_weight(const at::Tensor& weight, const Pack
   return cache().get(weight, kind, make);
 }
 
+at::Tensor kept_cast(const at::Tensor& weight, at::ScalarType dtype) {
+  const auto kept =
+      packed_weight(weight, {'a', static_cast<int64_t>(dtype), 0, 0}, [&] { return Packed{{weight.to(dtype)}, nullptr}; });
+  return kept ? kept->parts[0] : at::Tensor();
+}
+
 void note_write(const c10::StorageImpl* storage) { cache().note_write(storage); }
 PackStats pack_stats() { return cache().stats(); }
 void clear_packs() { cache().clear(); }

@@ -33,6 +33,9 @@ struct PackStats {
 // (inference tensors). Thread-safe.
 std::shared_ptr<const Packed> packed_weight(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make);
 
+// `weight` in another dtype, kept likewise. Undefined where it should not be.
+at::Tensor kept_cast(const at::Tensor& weight, at::ScalarType dtype);
+
 // Something wrote to a storage whose tensors count no versions: what was packed of it is old.
 void note_write(const c10::StorageImpl* storage);
 

@@ -65,6 +65,24 @@ def test_packed_once(op, dtype):
 
 
 @ops
+@pytest.mark.parametrize("change", [lambda w: w.mul_(2), lambda w: w.data.mul_(2)], ids=["in place", "by data"])
+def test_blocks_of_autocast_share_a_pack(op, change):
+    weight = reference.values(*SIZES[op])
+
+    def in_a_block():
+        with torch.autocast("cpu", torch.bfloat16):
+            return op(weight)
+
+    with Counted() as counted:
+        first = in_a_block()
+        assert all(torch.equal(in_a_block(), first) for _ in range(4))
+    assert (counted.made, counted.reused) == (2, 8)  # the weight in 16 bits, and what is packed of that
+    change(weight)
+    with torch.no_grad():
+        torch.testing.assert_close(in_a_block(), TORCH[op](weight.bfloat16()), rtol=2e-2, atol=2e-2)
+
+
+@ops
 def test_lengths_share_a_pack(op):
     weight = torch.nn.Parameter(reference.values(*SIZES[op]), requires_grad=False)
     op(weight)

@@ -191,8 +191,8 @@ Tensor autocast(const Tensor& input, const Tensor& weight, const OptTensor& bias
                 c10::SymInt groups, Str pre, double pre_slope, Str act, double slope, const OptTensor& residual) {
   using Cast = Autocast<device>;
   c10::impl::ExcludeDispatchKeyGuard off(Cast::key);
-  return call(Cast::low(input), Cast::low(weight), Cast::low(bias), stride, padding, dilation, std::move(groups), pre, pre_slope,
-              act, slope, Cast::low(residual));
+  return call(Cast::low(input), Cast::low_weight(weight), Cast::low(bias), stride, padding, dilation, std::move(groups), pre,
+              pre_slope, act, slope, Cast::low(residual));
 }
 
 // "same" pads on the right where the two sides cannot be equal, as torch does.

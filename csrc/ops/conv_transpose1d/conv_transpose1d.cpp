@@ -185,8 +185,8 @@ Tensor autocast(const Tensor& input, const Tensor& weight, const OptTensor& bias
                 c10::SymInt groups, Ints dilation, Str pre, double pre_slope, Str act, double slope) {
   using Cast = Autocast<device>;
   c10::impl::ExcludeDispatchKeyGuard off(Cast::key);
-  return call(Cast::low(input), Cast::low(weight), Cast::low(bias), stride, padding, output_padding, std::move(groups), dilation,
-              pre, pre_slope, act, slope);
+  return call(Cast::low(input), Cast::low_weight(weight), Cast::low(bias), stride, padding, output_padding, std::move(groups),
+              dilation, pre, pre_slope, act, slope);
 }
 
 }  // namespace

@@ -123,7 +123,7 @@ Tensor autocast(const Tensor& input, const Tensor& weight, const OptTensor& bias
                 double slope) {
   using Cast = Autocast<device>;
   c10::impl::ExcludeDispatchKeyGuard off(Cast::key);
-  return call(Cast::low(input), Cast::low(weight), Cast::low(bias), pre, pre_slope, act, slope);
+  return call(Cast::low(input), Cast::low_weight(weight), Cast::low(bias), pre, pre_slope, act, slope);
 }
 
 }  // namespace
