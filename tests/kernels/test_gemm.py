@@ -117,6 +117,12 @@ def test_split_sums_are_added_in_order(arch, card, kernel):
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_split_sums_of_rows_that_no_vectors_fill(arch, card, dtype):
+    a, b = make(dtype, "nt", 16, 21, 64)
+    check(Product(f"compat_gemm_{dtype}_nt_64", a, b, splits=2), card, arch)
+
+
 @pytest.mark.skipif("EMULATOR_CHECKED" in os.environ, reason="the checked build wants buffers written whole")
 @pytest.mark.parametrize("kernel", ["gemm_f16_nt_64", "gemm_f16_any_64", "gemv_f16_nt_4"])
 def test_more_than_2_31_elements(arch, card, kernel):
