@@ -50,12 +50,13 @@ struct Autocast {
   static Tensor low(const Tensor& t) { return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device); }
   static OptTensor low(const OptTensor& t) { return t ? OptTensor(low(*t)) : t; }
   // On the CPU kept for as long as the weight is as it was: PyTorch's cache ends with the block, and with it went what was
-  // packed.
+  // packed. torch.jit.trace has to see the cast.
   static Tensor low_weight(const Tensor& weight) {
     const auto dtype = at::autocast::get_autocast_dtype(device);
     const bool keep = device == c10::kCPU && weight.is_cpu() && weight.layout() == at::kStrided && weight.numel() > 0 &&
                       weight.scalar_type() == at::kFloat && dtype != at::kFloat && !wants_grad({weight}) &&
-                      !at::isTensorSubclassLike(weight);
+                      !at::isTensorSubclassLike(weight) && at::autocast::is_autocast_cache_enabled() &&
+                      !c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::Tracer);
     if (!keep) return low(weight);
     const Tensor cast = kept_cast(weight, dtype);
     return cast.defined() ? cast : low(weight);

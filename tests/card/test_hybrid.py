@@ -340,7 +340,9 @@ def test_a_forward_kept_before_the_first_call_works_after_unpatching():
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
 def test_torch_export_before_the_first_call(strict):
     if strict and torch.__version__ < (2, 5):
-        pytest.skip("torch 2.4 exports no module with such hooks")
+        pytest.skip(
+            "with the hooks of mode hybrid, torch 2.4 ends in: whole graph export entails exactly one guard export"
+        )
     model = small().to(CARD)
     bc.patch_model(model, "hybrid")
     exported = torch.export.export(model, (IDS.to(CARD),), strict=strict)

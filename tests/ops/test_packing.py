@@ -82,6 +82,25 @@ def test_blocks_of_autocast_share_a_pack(op, change):
         torch.testing.assert_close(in_a_block(), TORCH[op](weight.bfloat16()), rtol=2e-2, atol=2e-2)
 
 
+def test_a_trace_casts_the_weight():
+    layer, x = torch.nn.Linear(36, 40).requires_grad_(False), reference.values(3, 36)
+    bc.patch_model(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+        traced = torch.jit.trace(layer, x)
+        layer.weight.zero_()
+        assert torch.equal(traced(x), layer.bias.bfloat16().expand(3, 40))
+
+
+@ops
+def test_no_cache_of_autocast_none_of_ours(op):
+    weight = reference.values(*SIZES[op])
+    with Counted() as counted, torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        for _ in range(3):
+            op(weight)
+    assert (counted.made, counted.reused) == (3, 0)
+
+
 @ops
 def test_lengths_share_a_pack(op):
     weight = torch.nn.Parameter(reference.values(*SIZES[op]), requires_grad=False)
