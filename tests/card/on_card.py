@@ -64,6 +64,8 @@ def unseen_address(x: torch.Tensor) -> int:
 
 
 def assert_no_launch() -> None:
+    """No kernel of PyTorch's; mode "auto" tries one of this package's, once in a process."""
     counted = fakecard.counters()
-    assert not counted["launched"], counted["launched"]
+    theirs = [name for name in counted["launched"] if not name.startswith("compat_")]
+    assert not theirs, theirs
     assert not counted["refused"], counted["refused"]
