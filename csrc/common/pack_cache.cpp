@@ -169,14 +169,19 @@ class PackCache {
     return stats_.bytes + nbytes <= stats_.capacity;
   }
 
-  void sweep() {  // forget the weights that are gone
-    for (auto it = storages_.begin(); it != storages_.end();) {
-      if (!it->second.storage.expired()) {
-        ++it;
-        continue;
+  // Forgets the weights that are gone, until none is: with a weight goes its cast, which is one itself.
+  void sweep() {
+    for (bool found = true; found;) {
+      found = false;
+      for (auto it = storages_.begin(); it != storages_.end();) {
+        if (!it->second.storage.expired()) {
+          ++it;
+          continue;
+        }
+        for (const Entry& entry : it->second.entries) stats_.bytes -= entry.taken();
+        it = storages_.erase(it);
+        found = true;
       }
-      for (const Entry& entry : it->second.entries) stats_.bytes -= entry.taken();
-      it = storages_.erase(it);
     }
   }
 

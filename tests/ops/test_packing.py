@@ -257,6 +257,20 @@ def test_the_pack_of_a_freed_weight_is_freed(op):
 
 
 @ops
+def test_what_autocast_kept_of_a_freed_weight_is_freed(op):
+    gc.collect()
+    before = bc.stats()
+    weights = [reference.values(*SIZES[op]) for _ in range(20)]
+    with torch.autocast("cpu", torch.bfloat16):
+        for weight in weights:
+            op(weight)
+    assert bc.stats()["packs"] == before["packs"] + 40
+    del weight, weights
+    after = bc.stats()
+    assert (after["packs"], after["pack_bytes"]) == (before["packs"], before["pack_bytes"])
+
+
+@ops
 def test_a_pack_does_not_keep_its_weight_alive(op):
     weight = reference.values(*SIZES[op])
     op(weight)
