@@ -22,11 +22,11 @@ if __name__ == "__main__":
     fakecard.restart_on("RTX 5090", sys.argv[1] if len(sys.argv) > 1 else "2.4.1", BLACKWELL_COMPAT_FALLBACK="silent")
 
 import blackwell_compat as bc
+from bench_compile import KOKORO
 from blackwell_compat import compilers, kernels
 from common import RESULTS, machine
 
 BAR_MS = 500
-KOKORO = json.loads((Path(__file__).parent / "kokoro_kernels.json").read_text())
 
 
 def main() -> None:
