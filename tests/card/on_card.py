@@ -7,6 +7,7 @@ from typing import Any
 import fakecard
 import torch
 from blackwell_compat import _C
+from fakecard.api import read
 
 CARD = "cuda"
 
@@ -61,6 +62,12 @@ def device_bytes(address: int, count: int, card: int = 0) -> torch.Tensor:
 def unseen_address(x: torch.Tensor) -> int:
     """Of a tensor, as C++ code takes it that Python does not see."""
     return torch._C.TensorBase.data_ptr(x)
+
+
+def on_the_card(x: torch.Tensor) -> torch.Tensor:
+    """What the card's memory holds of a contiguous tensor, past every copy that is kept of it."""
+    assert x.is_contiguous()
+    return torch.frombuffer(bytearray(read(unseen_address(x), x.nbytes)), dtype=x.dtype).view(x.shape)
 
 
 def assert_no_launch() -> None:

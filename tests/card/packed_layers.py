@@ -1,12 +1,11 @@
 """Convolutions on the card, each of which says how often its weight was packed."""
 
-import ctypes
-
 import blackwell_compat as bc
 import fakecard
 import reference
 import torch
 from by_our_kernels import on_card
+from on_card import on_the_card
 
 F = torch.nn.functional
 
@@ -41,15 +40,6 @@ class Layer:
             got = self.function(self.there, self.weight)
             launched = packs()
             torch.cuda.synchronize()
-            want = self.function(self.x, read(self.weight))
+            want = self.function(self.x, on_the_card(self.weight))
         torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4)
         return launched
-
-
-def read(x):
-    """The card's bytes, past every copy that is kept of them."""
-    host, address = torch.empty(x.shape), torch._C.TensorBase.data_ptr(x)
-    assert x.is_contiguous()
-    down = ctypes.CDLL("libcuda.so.1").cuMemcpyDtoH_v2
-    assert down(ctypes.c_void_p(host.data_ptr()), ctypes.c_ulonglong(address), ctypes.c_size_t(host.nbytes)) == 0
-    return host

@@ -11,7 +11,8 @@ import pytest
 import reference
 import torch
 from by_our_kernels import CARD, on_card
-from packed_layers import OPS, Layer, packs, read
+from on_card import on_the_card
+from packed_layers import OPS, Layer, packs
 from test_fallback_models import vits
 
 pytestmark = pytest.mark.usefixtures("chosen", "exact_products")
@@ -41,7 +42,7 @@ def test_layouts_of_one_weight_are_kept_apart():
                 fakecard.reset()
                 with torch.no_grad():
                     got = function(x.to(CARD), w, groups=groups)
-                torch.testing.assert_close(got.cpu(), function(x, read(w), groups=groups), rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(got.cpu(), function(x, on_the_card(w), groups=groups), rtol=1e-4, atol=1e-4)
     assert packs() == 0
 
 
@@ -151,7 +152,7 @@ def test_threads():
         except BaseException as error:
             failed.append(error)
 
-    wanted = shared.function(shared.x, read(shared.weight))
+    wanted = shared.function(shared.x, on_the_card(shared.weight))
     threads = [threading.Thread(target=work, args=(layer,)) for layer in layers]
     for thread in threads:
         thread.start()

@@ -9,7 +9,8 @@ import pytest
 import reference
 import torch
 from by_our_kernels import CARD
-from packed_layers import Layer, read
+from on_card import on_the_card
+from packed_layers import Layer
 from test_fallback_bypasses import stand_in, write_unseen
 
 pytestmark = pytest.mark.usefixtures("chosen", "exact_products")
@@ -154,10 +155,10 @@ CHANGES = {
 
 def assert_packed_again_after(change, layer):
     assert layer() == 0
-    before = read(layer.weight)
+    before = on_the_card(layer.weight)
     change(layer.weight)
     torch.cuda.synchronize()
-    assert not torch.equal(read(layer.weight).view(-1)[:400], before.view(-1)[:400])
+    assert not torch.equal(on_the_card(layer.weight).view(-1)[:400], before.view(-1)[:400])
     assert layer() == 1
 
 
@@ -263,16 +264,18 @@ def test_kernels_of_triton_write(tmp_path, monkeypatch):
     assert [layer(), layer()] == [1, 0]
 
 
-def test_collectives_write_whenever_they_like():
+@pytest.mark.parametrize("inference", [False, True], ids=["grad", "inference"])
+def test_collectives_write_whenever_they_like(inference):
     dist = pytest.importorskip("torch.distributed")
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     dist.init_process_group("fake", rank=0, world_size=1, store=FakeStore())
     try:
-        layer = Layer()
-        assert [layer(), layer()] == [1, 0]
-        dist.broadcast(layer.weight.data, 0)
-        assert [layer(), layer(), layer()] == [1, 1, 1]
+        with torch.inference_mode(inference):
+            layer = Layer()
+            assert [layer(), layer()] == [1, 0]
+            dist.broadcast(layer.weight.data, 0)
+            assert [layer(), layer(), layer()] == [1, 1, 1]
     finally:
         dist.destroy_process_group()
 
@@ -325,5 +328,5 @@ def test_a_replay_may_write_to_weights():
         pass
     graph.replay()
     torch.cuda.synchronize()
-    assert torch.equal(read(layer.weight), source.cpu())
+    assert torch.equal(on_the_card(layer.weight), source.cpu())
     assert [layer(), layer()] == [1, 0]

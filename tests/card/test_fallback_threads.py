@@ -7,8 +7,7 @@ import blackwell_compat as bc
 import pytest
 import torch
 from blackwell_compat import _C
-from fakecard.api import read
-from on_card import CARD, assert_no_launch, values
+from on_card import CARD, assert_no_launch, on_the_card, values
 
 pytestmark = pytest.mark.usefixtures("fallback")
 both_ways = pytest.mark.parametrize("lazy", [False, True], ids=["at once", "lazy"])
@@ -141,12 +140,6 @@ def test_threads_write_to_parts_of_one_tensor(lazy):
     with uploads(lazy):
         assert in_threads(work) == [True] * THREADS
     assert_no_launch()
-
-
-def on_the_card(t):
-    """What the card's memory holds, past PyTorch."""
-    address = torch._C.TensorBase.data_ptr(t)
-    return torch.frombuffer(bytearray(read(address, t.nbytes)), dtype=t.dtype).view(t.shape)
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "released"])
