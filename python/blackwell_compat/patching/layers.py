@@ -112,13 +112,16 @@ class CompatConv1d(nn.Conv1d):
         if not is_ours(self, input):
             return by_torch(CompatConv1d, self, input)  # type: ignore[no-any-return]
         weight = weight_of(self) if only_packed(self) is None else None
-        return self._conv_forward(input, weight, self.bias)
+        return self._by_ours(input, weight, self.bias)
 
     def _conv_forward(
         self, input: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
     ) -> torch.Tensor:
         if not is_ours(self, input):
             return super()._conv_forward(input, self.weight if weight is None else weight, bias)  # type: ignore[no-any-return]
+        return self._by_ours(input, weight, bias)
+
+    def _by_ours(self, input: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)

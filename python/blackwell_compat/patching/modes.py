@@ -74,12 +74,12 @@ def candidates(mode: str, model: nn.Module, already: str | None) -> list[Candida
     if mode not in MODES:
         raise ValueError(f"patch_model: mode must be one of {', '.join(MODES)}, got {mode!r}")
     device, hooked = device_of(model), brought_to(model)
-    if mode == "cpu" and hooked is not None:
-        raise NotAvailable(
-            f"mode 'cpu': hooks of accelerate or diffusers bring the model to {hooked} at each call; remove them "
-            "(accelerate.hooks.remove_hook_from_submodules), or use 'kernel' or 'hybrid'"
-        )
     if mode == "cpu":
+        if hooked is not None:
+            raise NotAvailable(
+                f"mode 'cpu': hooks of accelerate or diffusers bring the model to {hooked} at each call; remove them "
+                "(accelerate.hooks.remove_hook_from_submodules), or use 'kernel' or 'hybrid'"
+            )
         return [Candidate("cpu", "asked for", device.type == "cuda" and _lacks_kernels(examine(device)))]
     if device.type == "cpu":
         if mode == "auto":
