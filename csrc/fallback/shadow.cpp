@@ -53,6 +53,7 @@ class Table {
  public:
   c10::Storage find(c10::StorageImpl* device) {
     Locked locked(*this);
+    sweep_front(locked);
     const auto found = places_.find(device);
     if (found == places_.end()) return {};
     if (found->second->bytes != static_cast<int64_t>(device->nbytes())) {  // resized behind our back
@@ -187,8 +188,7 @@ class Table {
     Locked locked(*this);
     const auto found = places_.find(device);
     if (found != places_.end()) upload(*found->second, locked);
-    made_since_sweep_ += kEntry;
-    if (made_since_sweep_ > kSweep) sweep(locked);
+    sweep_if_due(locked);
     exposed_.emplace(device, weak(device));
   }
 
@@ -212,13 +212,13 @@ class Table {
   }
 
  private:
-  static constexpr int64_t kSweep = 8 << 20;  // bytes of new shadows after which those of freed storages are freed
-  static constexpr int64_t kEntry = 1 << 10;  // bytes that a shadow counts for besides, so that tiny ones do not pile up
+  static constexpr int64_t kSweep = 8 << 20;  // bytes of growth after which all shadows of freed storages go
+  static constexpr int kFront = 8;            // shadows that are looked at for each argument
+  static constexpr int64_t kEntry = 1 << 10;  // bytes that an entry counts for besides, so that tiny ones do not pile up
 
   bool keep(c10::StorageImpl* device, const c10::Storage& host, Locked& locked) {
     const auto bytes = static_cast<int64_t>(device->nbytes());
-    made_since_sweep_ += bytes + kEntry;
-    if (made_since_sweep_ > kSweep) sweep(locked);
+    sweep_if_due(locked);
     if (bytes > limit_ || never_.count(device) > 0) return false;
     if (std::find(written_.begin(), written_.end(), device) != written_.end()) return false;
     shrink(limit_ - bytes, locked);
@@ -226,6 +226,15 @@ class Table {
     places_[device] = shadows_.begin();
     bytes_ += bytes;
     return true;
+  }
+
+  // What the last ops used and nobody wants now is freed before this op allocates, as on the CPU, while it is in the caches.
+  void sweep_front(Locked& locked) {
+    auto place = shadows_.begin();
+    for (int i = 0; i < kFront && place != shadows_.end(); ++i) {
+      const auto here = place++;
+      if (here->alive.expired()) erase(here, locked);
+    }
   }
 
   void erase(Place place, Locked& locked) {
@@ -243,7 +252,6 @@ class Table {
   }
 
   void sweep(Locked& locked) {
-    made_since_sweep_ = 0;
     for (auto place = shadows_.begin(); place != shadows_.end();) {
       const auto here = place++;
       if (here->alive.expired()) erase(here, locked);
@@ -253,7 +261,19 @@ class Table {
         entry = entry->second.expired() ? noted->erase(entry) : std::next(entry);
       }
     }
+    size_when_swept_ = size();
+    new_since_sweep_ = 0;
   }
+
+  // When the table has grown, or has taken as many new entries as it holds: each of them pays for one look.
+  void sweep_if_due(Locked& locked) {
+    if (++new_since_sweep_ > entries() || size() > size_when_swept_ + kSweep) sweep(locked);
+  }
+
+  // Not shadows_.size(): lists of the ABI of older wheels count their elements each time.
+  size_t entries() const { return places_.size() + exposed_.size() + never_.size(); }
+
+  int64_t size() const { return bytes_ + kEntry * static_cast<int64_t>(entries()); }
 
   static void put_ahead(Shadow& shadow, int64_t begin, int64_t end) {
     shadow.ahead_begin = std::min(shadow.ahead_begin, begin);
@@ -291,7 +311,8 @@ class Table {
   std::unordered_map<c10::StorageImpl*, Weak> never_;
   std::unordered_map<c10::StorageImpl*, Weak> exposed_;
   std::vector<c10::StorageImpl*> written_;  // right now
-  int64_t bytes_ = 0, limit_ = quarter_of_memory(), made_since_sweep_ = 0;
+  int64_t bytes_ = 0, limit_ = quarter_of_memory(), size_when_swept_ = 0;
+  size_t new_since_sweep_ = 0;
   std::atomic<bool> lazy_ = false;
   std::atomic<int64_t> ahead_ = 0;   // shadows that are ahead; written under the lock
   std::atomic<int64_t> writes_ = 0;  // to cards, of which their shadows knew nothing; written under the lock

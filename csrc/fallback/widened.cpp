@@ -84,7 +84,7 @@ class Table {
   }
 
   void trim() {
-    while (!entries_.empty() && (entries_.size() > kMostEntries || bytes_ > shadow_limit() || entries_.back().alive.expired())) {
+    while (!entries_.empty() && (places_.size() > kMostEntries || bytes_ > shadow_limit() || entries_.back().alive.expired())) {
       erase(std::prev(entries_.end()));
     }
   }
