@@ -7,7 +7,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,28 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
+class Prepared:
+    """Calls in a state of their own, which `prepare` brings about, all once untimed and then once timed."""
+
+    def __init__(self, prepare: Callable[[], Any], runs: Sequence[Callable[[], Any]]) -> None:
+        self.prepare = prepare
+        self.runs = runs
+
+
+def milliseconds(run: Callable[[], Any] | Prepared) -> float:
+    """What one call takes."""
+    runs = [run]
+    if isinstance(run, Prepared):
+        run.prepare()
+        runs = run.runs
+        for each in runs:
+            each()
+    start = time.perf_counter()
+    for each in runs:
+        each()
+    return 1e3 * (time.perf_counter() - start) / len(runs)
+
+
 class Comparison:
     """Rows of ours against torch; `finish` prints geometric mean and worst ratio and writes the JSON."""
 
@@ -35,24 +57,31 @@ class Comparison:
         print(f"{name}: {', '.join(f'{key} {value}' for key, value in self.machine.items())}")
 
     def compare(
-        self, shape: str, ours: Callable[[], Any], peer: Callable[[], Any], rounds: int = 30, weight: float = 1
+        self,
+        shape: str,
+        ours: Callable[[], Any] | Prepared,
+        peer: Callable[[], Any] | Prepared,
+        rounds: int = 30,
+        weight: float = 1,
     ) -> None:
         """Times both in turn, so that a slow spell hits both; torch runs once more per round to show the noise.
 
-        Rounds are added where calls are short, up to a tenth of a second in all. `weight` counts in the geometric mean.
+        Rounds are added where calls are short, up to a tenth of a second in all, unless calls have to be prepared.
+        `weight` counts in the geometric mean.
         """
         runs = {"ours": ours, "torch": peer, "again": peer}
-        start = time.perf_counter()
-        for run in runs.values():
-            run()
-        rounds = min(max(rounds, int(0.1 / (time.perf_counter() - start))), 1000)
+        once = sum(map(milliseconds, runs.values()))
+        warm_up = WARM_UP
+        if isinstance(ours, Prepared) or isinstance(peer, Prepared):
+            warm_up = 0
+        else:
+            rounds = min(max(rounds, int(100 / once)), 1000)
         taken: dict[str, list[float]] = {name: [] for name in runs}
-        for r in range(rounds + WARM_UP):
+        for r in range(rounds + warm_up):
             for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if r >= WARM_UP:
-                    taken[name].append(1e3 * (time.perf_counter() - start))
+                ms_once = milliseconds(run)
+                if r >= warm_up:
+                    taken[name].append(ms_once)
         ms = {name: statistics.median(times) for name, times in taken.items()}
         ratio, noise = ms["torch"] / ms["ours"], ms["torch"] / ms["again"]
         self.rows.append({"shape": shape, "ms": ms, "ratio": ratio, "noise": noise, "weight": weight})

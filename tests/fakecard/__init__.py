@@ -65,6 +65,7 @@ def environment(
     *,
     cuda: int | None = None,
     latency_ms: float = 0,
+    bus_gb_per_s: float = 0,
     peer: bool = True,
     memory_limit: int = 0,
     driver: int = 13020,
@@ -75,6 +76,7 @@ def environment(
         wheel: version of torch in .venv-wheels whose CUDA the card is to have. None: that of `cuda`, 12 or 13; where
             neither is given, as in this process.
         latency_ms: 0: a stream's work ends before the call returns. Else it starts this late, on the stream's thread.
+        bus_gb_per_s: between host and card; a copy holds the thread that runs it. 0: as fast as memory is copied.
         peer: whether the cards can read each other's memory.
         memory_limit: bytes that a card hands out at most; 0: all it has.
         driver: what cudaDriverGetVersion says.
@@ -94,6 +96,7 @@ def environment(
         "FAKECARD_RUNTIME": str(runtime),
         "FAKECARD_DRIVER": str(driver),
         "FAKECARD_LATENCY_US": str(round(latency_ms * 1000)),
+        "FAKECARD_BUS_MB_PER_S": str(round(bus_gb_per_s * 1000)),
         "FAKECARD_PEER": str(int(peer)),
         "FAKECARD_MEMORY_LIMIT": str(memory_limit),
         "PYTHONFAULTHANDLER": "1",  # Python's stack after the card's own report of a host touch
@@ -161,10 +164,17 @@ def fault(what: str, error: int, *, nth: int = 1, times: int = 1, match: str = "
     library().fakecard_fault(what.encode(), match.encode(), nth - 1, times, error)
 
 
-def change(*, latency_ms: float | None = None, peer: bool | None = None, memory_limit: int | None = None) -> None:
+def change(
+    *,
+    latency_ms: float | None = None,
+    bus_gb_per_s: float | None = None,
+    peer: bool | None = None,
+    memory_limit: int | None = None,
+) -> None:
     """Settings of `environment`, changed while the process runs."""
     values = {
         "latency_us": None if latency_ms is None else round(latency_ms * 1000),
+        "bus_mb_per_s": None if bus_gb_per_s is None else round(bus_gb_per_s * 1000),
         "peer": peer,
         "memory_limit": memory_limit,
     }

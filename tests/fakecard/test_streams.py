@@ -54,6 +54,23 @@ def test_operations_are_late_and_in_order():
     call("cudaStreamQuery", stream)
 
 
+def test_a_bus_takes_its_time_and_copies_on_the_card_do_not_pass_it():
+    fakecard.change(bus_gb_per_s=0.01)
+    data, n = b"x" * 300_000, 300_000
+    start = time.perf_counter()
+    a = allocated(data)
+    up = time.perf_counter()
+    b = made("cudaMalloc", n)
+    for _ in range(20):
+        call("cudaMemcpy", b, a, n, D2D)
+    call("cudaDeviceSynchronize")
+    within = time.perf_counter()
+    assert read(b, n) == data
+    down = time.perf_counter()
+    assert up - start >= 0.03 <= down - within
+    assert within - up < 20 * 0.03
+
+
 def test_streams_are_independent_and_events_order_them():
     first, second, a = new_stream(), new_stream(), allocated(b"old")
     event = made("cudaEventCreateWithFlags", 2)

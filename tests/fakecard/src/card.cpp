@@ -112,6 +112,7 @@ Settings& settings() {
   static Settings& it = *[] {
     Settings* made = new Settings;
     made->latency_us = number_from("FAKECARD_LATENCY_US", 0);
+    made->bus_mb_per_s = number_from("FAKECARD_BUS_MB_PER_S", 0);
     made->peer = number_from("FAKECARD_PEER", 1) != 0;
     made->memory_limit = static_cast<size_t>(number_from("FAKECARD_MEMORY_LIMIT", 0));
     made->runtime_version = static_cast<int>(number_from("FAKECARD_RUNTIME", FAKECARD_CUDA * 1000));

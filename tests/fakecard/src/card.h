@@ -24,8 +24,9 @@ std::vector<Card> parse_cards(const std::string& text);
 
 struct Settings {
   std::atomic<long> latency_us{
-      0};                        // 0: streams finish before the call returns; else a worker thread runs each operation this late
-  std::atomic<bool> peer{true};  // whether cards may read each other's memory
+      0};  // 0: streams finish before the call returns; else a worker thread runs each operation this late
+  std::atomic<long> bus_mb_per_s{0};    // between host and card; 0: as fast as memory is copied
+  std::atomic<bool> peer{true};         // whether cards may read each other's memory
   std::atomic<size_t> memory_limit{0};  // bytes a card hands out at most; 0: all it has
   std::atomic<int> runtime_version, driver_version;
 };

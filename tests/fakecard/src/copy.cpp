@@ -1,6 +1,7 @@
 // Copies and fills: checked against the allocations when they are submitted, done at their turn, counted when done.
 #include "copy.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "capture.h"
@@ -48,6 +49,15 @@ void move_rows(const Transfer& t) {
               from + layer * t.from_strides.slice + row * t.from_strides.pitch, t.box.width);
 }
 
+// Until a bus that started at `start` would be through with so many bytes
+void wait_for_bus(Clock::time_point start, size_t bytes) {
+  const long mb_per_s = settings().bus_mb_per_s;
+  if (!mb_per_s) return;
+  const auto end = start + std::chrono::nanoseconds(bytes * 1000 / static_cast<size_t>(mb_per_s));
+  while (Clock::now() < end) {
+  }
+}
+
 // The bytes of the source as they are now, in rows without gaps
 std::shared_ptr<std::vector<char>> staged(Transfer* t) {
   auto bytes = std::make_shared<std::vector<char>>(t->box.width * t->box.height * t->box.depth);
@@ -88,9 +98,12 @@ Error copy(const Transfer& asked, Direction direction, const StreamPtr& stream, 
   return submit(stream,
                 {Kind::kMemcpy, route.name,
                  [t, keep, route] {
+                   const size_t bytes = t.box.width * t.box.height * t.box.depth;
+                   const auto start = Clock::now();
                    move_rows(t);
+                   if (route.copies == kH2d || route.copies == kD2h) wait_for_bus(start, bytes);
                    count(route.copies);
-                   count(route.bytes, t.box.width * t.box.height * t.box.depth);
+                   count(route.bytes, bytes);
                    return kSuccess;
                  }},
                 wait);

@@ -27,6 +27,8 @@ FAKECARD_API void fakecard_set(const char* name, long value) {
   const std::string which = name;
   if (which == "latency_us")
     settings().latency_us = value;
+  else if (which == "bus_mb_per_s")
+    settings().bus_mb_per_s = value;
   else if (which == "peer")
     settings().peer = value != 0;
   else if (which == "memory_limit")
