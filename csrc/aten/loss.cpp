@@ -1,4 +1,4 @@
-// PyTorch's losses by this package's kernels: negative log likelihood, as cross entropy takes it, and mean squared error.
+// Negative log likelihood, as cross entropy takes it, by this package's kernels.
 #include "kernels/loss.cuh"
 
 #include <ATen/core/Reduction.h>
@@ -107,40 +107,12 @@ bool nll_loss_grad(const c10::OperatorHandle& op, Stack* stack) {
   return true;
 }
 
-// (self, target, reduction)
-bool mse_loss(Stack* stack) {
-  const auto arguments = torch::jit::last(*stack, 3);
-  const Tensor self = arguments[0].toTensor(), target = arguments[1].toTensor();
-  if (!self.is_floating_point() || self.scalar_type() != target.scalar_type()) return false;
-  const Tensor difference = at::sub(self, target), squares = at::mul(difference, difference);
-  const auto reduction = reduction_of(arguments[2].toInt());
-  give(stack, 3,
-       {reduction == LossReduction::kNone   ? squares
-        : reduction == LossReduction::kMean ? at::mean(squares)
-                                            : at::sum(squares)});
-  return true;
-}
-
-// (grad_output, self, target, reduction)
-bool mse_loss_grad(Stack* stack) {
-  const auto arguments = torch::jit::last(*stack, 4);
-  const Tensor grad = arguments[0].toTensor(), self = arguments[1].toTensor(), target = arguments[2].toTensor();
-  if (!self.is_floating_point() || self.scalar_type() != target.scalar_type() || grad.scalar_type() != self.scalar_type())
-    return false;
-  const Tensor difference = at::sub(self, target);
-  const bool mean = reduction_of(arguments[3].toInt()) == LossReduction::kMean;
-  const double factor = mean ? 2.0 / static_cast<double>(difference.numel()) : 2.0;
-  give(stack, 4, {at::mul(at::mul(difference, factor), grad)});
-  return true;
-}
-
 const OwnKernel nll("aten::nll_loss_forward", &nll_loss<false>), nll_out("aten::nll_loss_forward.output", &nll_loss<false>),
     nll_images("aten::nll_loss2d_forward", &nll_loss<true>), nll_images_out("aten::nll_loss2d_forward.output", &nll_loss<true>),
     nll_grad("aten::nll_loss_backward", &nll_loss_grad<false>),
     nll_grad_out("aten::nll_loss_backward.grad_input", &nll_loss_grad<false>),
     nll_images_grad("aten::nll_loss2d_backward", &nll_loss_grad<true>),
-    nll_images_grad_out("aten::nll_loss2d_backward.grad_input", &nll_loss_grad<true>), mse("aten::mse_loss", &mse_loss),
-    mse_grad("aten::mse_loss_backward", &mse_loss_grad);
+    nll_images_grad_out("aten::nll_loss2d_backward.grad_input", &nll_loss_grad<true>);
 
 }  // namespace
 }  // namespace blackwell_compat

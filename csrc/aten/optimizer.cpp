@@ -1,6 +1,7 @@
 // The fused steps of torch.optim, tensor by tensor, without a look at the card's numbers on the host.
 #include <ATen/ATen.h>
 
+#include "aten/wide.h"
 #include "common/own_kernels.h"
 #include "common/pass_on.h"
 
@@ -12,9 +13,6 @@ using c10::IValue;
 using torch::jit::Stack;
 
 using Tensors = std::vector<Tensor>;
-
-// Half precision is computed in float32, as PyTorch's kernels do.
-Tensor wide(const Tensor& tensor) { return at::isReducedFloatingType(tensor.scalar_type()) ? tensor.to(at::kFloat) : tensor; }
 
 // The learning rate: a number or a tensor of one element.
 Tensor times(const Tensor& tensor, const IValue& rate) {

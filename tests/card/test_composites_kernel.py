@@ -27,6 +27,10 @@ OPS = {
     "vdot": FLOAT,
     "mv": FLOAT,
     "addmv": FLOAT,
+    "aminmax": (torch.float32, torch.bfloat16, torch.int64, torch.bool),
+    "count_nonzero": (torch.float32, torch.int64, torch.bool),
+    "logit": FLOAT,  # of bfloat16 the CPU rounds its gradient three times
+    "sinc": HALVES,
 }
 TAKEN = {
     f"aten::{name}"
@@ -42,6 +46,7 @@ TAKEN = {
         ),
         *("im2col", "col2im", "grid_sampler_2d"),
         *("_unique2", "unique_consecutive", "nansum", "dot", "vdot", "addmv", "addmv_"),
+        *("aminmax", "count_nonzero.dim_IntList", "logit", "logit_backward", "sinc"),
         *("_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_"),
     )
 }
@@ -214,3 +219,18 @@ def test_prelu_keeps_its_gradient():
         torch.autograd.grad(got.sum(), there), torch.autograd.grad(want.sum(), arguments), strict=True
     ):
         torch.testing.assert_close(ours.cpu(), peer)
+
+
+@pytest.mark.parametrize("eps", [None, 0.1])
+def test_logit_of_halves_is_rounded_once(eps):
+    x = reference.values(400, dtype=torch.bfloat16).sigmoid().requires_grad_()
+    there, seed = on_card(x, reference.values(400, dtype=torch.bfloat16, seed=1))
+    bc.reset_fallbacks()
+    got = torch.logit(there, eps)
+    (grad,) = torch.autograd.grad(got, there, seed)
+    nothing_fell_back()
+    wide = x.detach().double().requires_grad_()
+    want = torch.logit(wide, eps)
+    (exact,) = torch.autograd.grad(want, wide, seed.cpu().double())
+    for ours, peer in ((got.detach(), want.detach()), (grad, exact)):
+        torch.testing.assert_close(ours.cpu().double(), peer, rtol=2**-8, atol=0)

@@ -12,9 +12,14 @@ F = torch.nn.functional
 TAKEN = {
     *(f"aten::{name}_forward{overload}" for name in ("nll_loss", "nll_loss2d") for overload in ("", ".output")),
     *(f"aten::{name}_backward{overload}" for name in ("nll_loss", "nll_loss2d") for overload in ("", ".grad_input")),
-    *("aten::mse_loss", "aten::mse_loss_backward"),
+    *(
+        f"aten::{name}{form}"
+        for name in ("mse_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy")
+        for form in ("", "_backward")
+    ),
 }
-OPS = dict.fromkeys(("nn_functional_nll_loss", "nn_functional_cross_entropy", "nn_functional_mse_loss"), FLOATS)
+LOSSES = ("nll_loss", "cross_entropy", "mse_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "l1_loss")
+OPS = {f"nn_functional_{name}": FLOATS for name in LOSSES}
 
 
 def fell_back():
