@@ -102,8 +102,7 @@ class FirstCall:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = type(self.model).forward
-        unpatched = "_compat_root" not in vars(self.model)
-        if self.over or unpatched or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.over or "_compat_root" not in vars(self.model):  # vars() is not traced
             return forward(self.model, *args, **kwargs)
         try:
             result = forward(self.model, *args, **kwargs)
