@@ -18,7 +18,7 @@ bool least_and_most(Stack* stack) {
   const auto given = torch::jit::last(*stack, 3);
   const Tensor self = given[0].toTensor();
   const bool keep = given[2].toBool();
-  if (self.numel() == 0) return false;
+  if (self.numel() == 0 || self.is_complex()) return false;
   if (given[1].isNone()) {
     const std::vector<int64_t> sizes(keep ? self.dim() : 0, 1);
     give(stack, 3, {self.min().view(sizes), self.max().view(sizes)});
@@ -42,7 +42,11 @@ bool logit(Stack* stack) {
   const Tensor self = given[0].toTensor();
   if (!self.is_floating_point()) return false;
   Tensor x = wide(self);
-  if (!given[1].isNone()) x = x.clamp(given[1].toDouble(), 1 - given[1].toDouble());
+  if (!given[1].isNone()) {
+    const double eps = given[1].toDouble();
+    if (!(eps <= 0.5)) return false;  // the bounds would have changed places
+    x = x.clamp(eps, 1 - eps);
+  }
   give(stack, 2, {x.div(x.neg().add_(1)).log_().to(self.scalar_type())});
   return true;
 }
@@ -52,7 +56,7 @@ bool logit_grad(Stack* stack) {
   const auto given = torch::jit::last(*stack, 3);
   const Tensor grad = given[0].toTensor(), self = given[1].toTensor(), x = wide(self);
   if (!self.is_floating_point() || grad.scalar_type() != self.scalar_type()) return false;
-  const bool bounded = !given[2].isNone();
+  const bool bounded = !given[2].isNone() && given[2].toDouble() >= 0;
   const double low = bounded ? given[2].toDouble() : 0, beyond = bounded ? 0 : std::numeric_limits<double>::quiet_NaN();
   const Tensor outside = x.lt(low).logical_or_(x.gt(1 - low)), slopes = wide(grad).div(x.neg().add_(1).mul_(x));
   give(stack, 3, {slopes.masked_fill(outside, beyond).to(self.scalar_type())});

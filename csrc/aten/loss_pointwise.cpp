@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/Reduction.h>
 
+#include <limits>
+
 #include "aten/wide.h"
 #include "common/own_kernels.h"
 #include "common/pass_on.h"
@@ -77,14 +79,17 @@ Tensor slopes_of_huber(const Tensor& difference, double delta) { return differen
 Tensor smooth(const Tensor& difference, double beta) { return huber(difference, beta).div_(beta); }
 Tensor slopes_of_smooth(const Tensor& difference, double beta) { return slopes_of_huber(difference, beta).div_(beta); }
 
-// (self, target, weight, reduction)
+Tensor is_probability(const Tensor& values) { return values.ge(0).logical_and_(values.le(1)); }
+
+// (self, target, weight, reduction). What is no probability, at which the CPU raises and PyTorch's kernel stops the card, is NaN
 bool cross_entropy(Stack* stack) {
   const auto given = torch::jit::last(*stack, 4);
   const Tensor self = given[0].toTensor(), target = given[1].toTensor(), weight = optional_tensor(given[2]);
   if (!same_floats({self, target, weight})) return false;
   constexpr double kLeast = -100;  // of a logarithm
   const Tensor x = wide(self), t = wide(target);
-  Tensor values = t.sub(1).mul_(x.neg().log1p_().clamp_min_(kLeast)).sub_(t.mul(x.log().clamp_min_(kLeast)));
+  Tensor values = x.neg().log1p_().clamp_min_(kLeast).mul(t.sub(1)).sub_(x.log().clamp_min_(kLeast).mul(t));
+  values.masked_fill_(is_probability(x).logical_and(is_probability(t)).logical_not_(), std::numeric_limits<double>::quiet_NaN());
   if (weight.defined()) values = values.mul(weight);
   give(stack, 4, {reduced(values, given[3], self.scalar_type())});
   return true;

@@ -50,8 +50,9 @@ bool is_one_on_card(const IValue& value, c10::Device card) {
   return !one.defined() || (one.device() == card && one.numel() == 1);
 }
 
-// Lists of equally many dense tensors of floating point on the card of the first; the rate and `ones` may lie with them.
-bool is_taken(const std::vector<Tensors>& lists, const IValue& rate, std::initializer_list<IValue> ones) {
+// Lists of equally many dense tensors of floating point on the card of the first and with its sizes, or of `counts`, one element
+// each; the rate and `ones` may lie with them.
+bool is_taken(const std::vector<Tensors>& lists, const Tensors* counts, const IValue& rate, std::initializer_list<IValue> ones) {
   const Tensors& parameters = lists.front();
   if (parameters.empty() || !parameters.front().is_cuda()) return false;
   const c10::Device card = parameters.front().device();
@@ -59,7 +60,7 @@ bool is_taken(const std::vector<Tensors>& lists, const IValue& rate, std::initia
     if (list.size() != parameters.size()) return false;
     for (size_t i = 0; i < list.size(); ++i) {
       if (list[i].device() != card || list[i].layout() != c10::kStrided || !list[i].is_floating_point()) return false;
-      if (list[i].numel() != 1 && list[i].sizes() != parameters[i].sizes()) return false;
+      if (&list == counts ? list[i].numel() != 1 : list[i].sizes() != parameters[i].sizes()) return false;
     }
   }
   for (const IValue& one : ones) {
@@ -83,7 +84,7 @@ bool adam(Stack* stack, bool decoupled) {
     if (i != 4 || amsgrad) lists.push_back(given[i].toTensorVector());
   }
   const IValue &rate = given[6], &grad_scale = given[13], &found_inf = given[14];
-  if (!is_taken(lists, rate, {grad_scale, found_inf})) return false;
+  if (!is_taken(lists, &lists.back(), rate, {grad_scale, found_inf})) return false;
   const double beta1 = given[7].toDouble(), beta2 = given[8].toDouble(), decay = given[9].toDouble(), eps = given[10].toDouble();
   const Step step(grad_scale, found_inf);
   for (size_t i = 0; i < lists[0].size(); ++i) {
@@ -121,7 +122,7 @@ bool sgd(Stack* stack) {
   const bool nesterov = given[7].toBool(), maximize = given[8].toBool(), first = given[9].toBool();
   if (momentum != 0) lists.push_back(given[2].toTensorVector());
   const IValue &rate = given[5], &grad_scale = given[10], &found_inf = given[11];
-  if (!is_taken(lists, rate, {grad_scale, found_inf})) return false;
+  if (!is_taken(lists, nullptr, rate, {grad_scale, found_inf})) return false;
   const Step step(grad_scale, found_inf);
   for (size_t i = 0; i < lists[0].size(); ++i) {
     const Tensor &parameter = lists[0][i], value = wide(parameter);

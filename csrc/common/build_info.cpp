@@ -35,17 +35,24 @@ void add_build_info(py::module_& m) {
     return dtypes;
   });
   m.def("stats", [] {
+    const auto [of_host, of_cards] = [] {
+      const py::gil_scoped_release unlocked;
+      return std::pair(pack_stats(), card_pack_stats());
+    }();
     py::dict d;
-    add_pack_stats(d, "", pack_stats());
-    add_pack_stats(d, "card_", card_pack_stats());
+    add_pack_stats(d, "", of_host);
+    add_pack_stats(d, "card_", of_cards);
     add_primitive_stats(d);
     return d;
   });
-  m.def("clear_caches", [] {
-    clear_packs();
-    drop_card_packs();
-    clear_primitives();
-  });
+  m.def(
+      "clear_caches",
+      [] {
+        clear_packs();
+        drop_card_packs();
+        clear_primitives();
+      },
+      py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace blackwell_compat

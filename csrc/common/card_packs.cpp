@@ -46,9 +46,6 @@ Tensor packed_now(const Tensor& weight, Conv1dPackParams p) {
   return packed;
 }
 
-// An inference tensor counts none.
-uint32_t version_of(const Tensor& weight) { return weight.is_inference() ? 0 : weight._version(); }
-
 // Its memory is PyTorch's, and neither shared with another process nor lazily cloned.
 bool owns_memory(const c10::StorageImpl& storage) {
   const c10::DataPtr& data = storage.data_ptr();

@@ -71,16 +71,21 @@ struct StorageEntry {
 };
 
 class PackCache {
+  // The lock. Weak references go after it: storages may be Python's, whose lock comes before this one.
+  struct Locked {
+    explicit Locked(PackCache& cache) : lock(cache.mutex_) {}
+    std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> dead;
+    std::lock_guard<std::mutex> lock;
+  };
+
  public:
   std::shared_ptr<const Packed> get(const at::Tensor& weight, const PackKind& kind, const std::function<Packed()>& make) {
     const Layout layout(weight, kind);
-    // Inference tensors have no version; there the values tell
-    const bool counted = weight.unsafeGetTensorImpl()->version_counter().enabled();
-    uint32_t version = counted ? weight._version() : 0;
-    const Fingerprint values = fingerprint(weight);
+    uint32_t version = version_of(weight);
+    const Fingerprint values = fingerprint(weight);  // which tell of writes that no version counts
     auto* key = weight.storage().unsafeGetStorageImpl();
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      Locked locked(*this);
       StorageEntry* storage = find(key);
       if (storage != nullptr) {
         version += storage->writes;
@@ -91,7 +96,7 @@ class PackCache {
               ++stats_.reused;
               return entry->packed;
             }
-            if (!has_room(entry->nbytes)) return refuse();
+            if (!has_room(entry->nbytes, locked)) return refuse();
             storage->entries.erase(entry);
             break;
           }
@@ -108,11 +113,11 @@ class PackCache {
           return refuse();
         }
       }
-      if (!has_room(weight.nbytes())) return refuse();  // what is packed is hardly ever smaller
+      if (!has_room(weight.nbytes(), locked)) return refuse();  // what is packed is hardly ever smaller
     }
     auto packed = std::make_shared<const Packed>(make());
     give_back(packed->nbytes());  // about what packing took besides
-    std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     StorageEntry* storage = find(key);
     if (storage == nullptr) {
       storage = &storages_.emplace(key, StorageEntry{weight.storage().getWeakStorageImpl(), {}, 0, 0, 0}).first->second;
@@ -121,7 +126,7 @@ class PackCache {
       if (entry.layout == layout && entry.version == version && entry.values == values) return entry.packed;
     }
     const size_t nbytes = packed->nbytes();
-    if (!has_room(nbytes)) {
+    if (!has_room(nbytes, locked)) {
       storage->entries.push_back({layout, version, values, nullptr, nbytes});
       return refuse();
     }
@@ -132,13 +137,13 @@ class PackCache {
   }
 
   void note_write(const c10::StorageImpl* storage) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const Locked locked(*this);
     if (StorageEntry* known = find(const_cast<c10::StorageImpl*>(storage))) ++known->writes;
   }
 
   PackStats stats() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    sweep();
+    Locked locked(*this);
+    sweep(locked);
     PackStats result = stats_;
     for (const auto& [key, storage] : storages_) {
       result.entries += std::count_if(storage.entries.begin(), storage.entries.end(), [](const Entry& e) { return !!e.packed; });
@@ -147,8 +152,9 @@ class PackCache {
   }
 
   void clear() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    storages_.clear();
+    std::unordered_map<c10::StorageImpl*, StorageEntry> gone;
+    const Locked locked(*this);
+    gone.swap(storages_);
     stats_.bytes = 0;
   }
 
@@ -164,13 +170,13 @@ class PackCache {
     return &found->second;
   }
 
-  bool has_room(size_t nbytes) {
-    sweep();
+  bool has_room(size_t nbytes, Locked& locked) {
+    sweep(locked);
     return stats_.bytes + nbytes <= stats_.capacity;
   }
 
   // Forgets the weights that are gone, until none is: with a weight goes its cast, which is one itself.
-  void sweep() {
+  void sweep(Locked& locked) {
     for (bool found = true; found;) {
       found = false;
       for (auto it = storages_.begin(); it != storages_.end();) {
@@ -179,6 +185,7 @@ class PackCache {
           continue;
         }
         for (const Entry& entry : it->second.entries) stats_.bytes -= entry.taken();
+        locked.dead.push_back(std::move(it->second.storage));
         it = storages_.erase(it);
         found = true;
       }

@@ -20,6 +20,9 @@ struct Packed {
   }
 };
 
+// An inference tensor counts none.
+inline uint32_t version_of(const at::Tensor& weight) { return weight.is_inference() ? 0 : weight._version(); }
+
 // What distinguishes two packings of one weight: the op, groups, compute dtype, and whatever else fixes the layout.
 using PackKind = std::array<int64_t, 4>;
 

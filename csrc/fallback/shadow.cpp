@@ -47,6 +47,7 @@ class Table {
     explicit Locked(Table& table) : lock(table.mutex_) {}
     Shadows gone;
     std::vector<c10::intrusive_ptr<c10::StorageImpl>> held;
+    std::vector<Weak> dead;
     std::lock_guard<std::mutex> lock;
   };
 
@@ -132,9 +133,8 @@ class Table {
     const runtime::Stream stream = runtime::current_stream(device->device());
     Locked locked(*this);
     const auto found = places_.find(device);
-    // A storage without an allocator stands on memory that other code owns
     if (!is_lazy() || found == places_.end() || found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl() ||
-        exposed_.count(device) > 0 || !device->allocator()) {
+        exposed_.count(device) > 0) {
       return false;
     }
     Shadow& shadow = *found->second;
@@ -202,6 +202,7 @@ class Table {
       upload(shadow, std::max(ahead_begin, end), ahead_end, locked);
       erase(found->second, locked);
     }
+    if (!owns_memory(*device)) forget_aliases(*device, locked);
     written_.push_back(device);
   }
 
@@ -219,7 +220,7 @@ class Table {
   bool keep(c10::StorageImpl* device, const c10::Storage& host, Locked& locked) {
     const auto bytes = static_cast<int64_t>(device->nbytes());
     sweep_if_due(locked);
-    if (bytes > limit_ || never_.count(device) > 0) return false;
+    if (bytes > limit_ || never_.count(device) > 0 || !owns_memory(*device)) return false;
     if (std::find(written_.begin(), written_.end(), device) != written_.end()) return false;
     shrink(limit_ - bytes, locked);
     shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
@@ -234,6 +235,26 @@ class Table {
     for (int i = 0; i < kFront && place != shadows_.end(); ++i) {
       const auto here = place++;
       if (here->alive.expired()) erase(here, locked);
+    }
+  }
+
+  // Not one over memory that other code owns, which may be that of another storage: DLPack, __cuda_array_interface__.
+  static bool owns_memory(const c10::StorageImpl& storage) { return storage.allocator() != nullptr; }
+
+  // The shadows of storages whose memory `written` stands on; their addresses were asked for.
+  void forget_aliases(const c10::StorageImpl& written, Locked& locked) {
+    const char* const begin = address(&written);
+    for (const auto& [device, alive] : exposed_) {
+      const auto found = places_.find(device);
+      if (found == places_.end()) continue;
+      auto storage = alive.lock();
+      if (!storage) continue;
+      const char* const other = address(storage.get());
+      if (other < begin + written.nbytes() && begin < other + storage->nbytes()) {
+        upload(*found->second, locked);
+        erase(found->second, locked);
+      }
+      locked.held.push_back(std::move(storage));
     }
   }
 
@@ -258,7 +279,12 @@ class Table {
     }
     for (auto* noted : {&exposed_, &never_}) {
       for (auto entry = noted->begin(); entry != noted->end();) {
-        entry = entry->second.expired() ? noted->erase(entry) : std::next(entry);
+        if (!entry->second.expired()) {
+          ++entry;
+          continue;
+        }
+        locked.dead.push_back(std::move(entry->second));
+        entry = noted->erase(entry);
       }
     }
     size_when_swept_ = size();

@@ -34,58 +34,65 @@ std::vector<int64_t> geometry_of(const Tensor& t) {
 }
 
 class Table {
+  // The lock. What goes while it is held is freed after it: storages may be Python's, whose lock comes before this one.
+  struct Locked {
+    explicit Locked(Table& table) : lock(table.mutex_) {}
+    std::list<Entry> gone;
+    std::lock_guard<std::mutex> lock;
+  };
+
  public:
   // The copy, or an undefined tensor; `again` says whether this part was asked for before.
   Tensor find(const Tensor& t, bool& again) {
     c10::StorageImpl* host = t.storage().unsafeGetStorageImpl();
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(host);
     if (found != places_.end() && found->second->geometry == geometry_of(t)) {
       entries_.splice(entries_.begin(), entries_, found->second);
       again = true;
       return found->second->copy;
     }
-    if (found != places_.end()) erase(found->second);
+    if (found != places_.end()) erase(found->second, locked);
     again = false;
     entries_.push_front({host, c10::weak_intrusive_ptr<c10::StorageImpl>(t.storage().getWeakStorageImpl()), geometry_of(t), {}});
     places_[host] = entries_.begin();
-    trim();
+    trim(locked);
     return {};
   }
 
   void keep(const Tensor& t, const Tensor& copy) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(t.storage().unsafeGetStorageImpl());
     if (found == places_.end() || found->second->geometry != geometry_of(t)) return;
     bytes_ -= found->second->bytes();
     found->second->copy = copy;
     bytes_ += found->second->bytes();
-    trim();
+    trim(locked);
   }
 
   void forget(const c10::StorageImpl* host) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked(*this);
     const auto found = places_.find(const_cast<c10::StorageImpl*>(host));
-    if (found != places_.end()) erase(found->second);
+    if (found != places_.end()) erase(found->second, locked);
   }
 
   void forget_all() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    while (!entries_.empty()) erase(entries_.begin());
+    Locked locked(*this);
+    while (!entries_.empty()) erase(entries_.begin(), locked);
   }
 
  private:
   using Place = std::list<Entry>::iterator;
 
-  void erase(Place place) {
+  void erase(Place place, Locked& locked) {
     bytes_ -= place->bytes();
     places_.erase(place->host);
-    entries_.erase(place);
+    locked.gone.splice(locked.gone.end(), entries_, place);
   }
 
-  void trim() {
+  void trim(Locked& locked) {
     while (!entries_.empty() && (places_.size() > kMostEntries || bytes_ > shadow_limit() || entries_.back().alive.expired())) {
-      erase(std::prev(entries_.end()));
+      erase(std::prev(entries_.end()), locked);
     }
   }
 

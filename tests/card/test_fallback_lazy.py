@@ -5,6 +5,7 @@ import ctypes
 import io
 import itertools
 import tempfile
+import types
 
 import blackwell_compat as bc
 import fakecard
@@ -172,6 +173,26 @@ def test_memory_of_others_is_written_at_once():
     shared = torch.from_dlpack(x)
     shared.add_(1)
     assert torch.equal(device_bytes(unseen_address(x), 64), values(64) + 1)
+
+
+@pytest.mark.parametrize("lazily", [False, True], ids=["at once", "lazily"])
+def test_two_storages_of_the_same_memory(lazily):
+    """What one writes the other reads, as views of one tensor do."""
+    x = values(64).to(CARD)
+    with bc.lazy_upload() if lazily else contextlib.nullcontext():
+        y = x * 2
+        shared = torch.from_dlpack(y)
+        part = types.SimpleNamespace(__cuda_array_interface__=y[8:16].__cuda_array_interface__)
+        part = torch.as_tensor(part, device=CARD)
+        want = values(64) * 2
+        for written, place in ((shared, slice(None)), (y, slice(None)), (part, slice(8, 16)), (y, slice(None))):
+            written.add_(1)
+            want[place] += 1
+            assert torch.equal((y * 1).cpu(), want)
+            assert torch.equal((shared * 1).cpu(), want)
+            assert torch.equal((part * 1).cpu(), want[8:16])
+        shared.copy_(values(64) - 3)
+        assert torch.equal((y * 1).cpu(), values(64) - 3)
 
 
 def test_parts_that_were_written_join():

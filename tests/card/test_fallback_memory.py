@@ -49,16 +49,27 @@ def download_later(x):
 
 
 def test_results_are_page_locked_and_blocks_are_used_again():
-    x = values(LARGE).to(CARD)
-    for _ in range(60):
-        y = x * 2
+    """What an op no longer needs is freed before the next one allocates."""
+    y = values(LARGE).to(CARD) * 2
     held, allocations = _C.fallback_pinned_bytes(), fakecard.counters()["host_allocation"]
     assert held >= 4 * LARGE
     for _ in range(200):
         y = y * 1.01
-    # Host copies of freed results stay for up to 8 MB of new ones
-    assert _C.fallback_pinned_bytes() <= held + (8 << 20)
-    assert fakecard.counters()["host_allocation"] <= allocations + 50
+    assert _C.fallback_pinned_bytes() <= held + 5 * 4 * LARGE
+    assert fakecard.counters()["host_allocation"] <= allocations + 5
+
+
+def test_what_was_freed_long_after_its_use_goes_as_well():
+    x, one = values(LARGE).to(CARD), values(1).to(CARD)
+    many = [x * 2 for _ in range(50)]
+    others = [one + i for i in range(20)]
+    del many
+    for _ in range(200):
+        one.clone()
+    allocations = fakecard.counters()["host_allocation"]
+    many = [x * 2 for _ in range(50)]
+    assert fakecard.counters()["host_allocation"] == allocations
+    del many, others
 
 
 @pytest.mark.usefixtures("late")

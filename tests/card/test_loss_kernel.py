@@ -87,3 +87,22 @@ def test_errors_are_pytorchs(call):
     with pytest.raises(on_cpu.type) as on_the_card:
         call(x.to(CARD))
     assert str(on_the_card.value).splitlines()[0] == str(on_cpu.value).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("x", "target"), [(0.2, 1.5), (0.2, -0.1), (1.5, 0.5), (-0.5, 0.5), (float("nan"), 0.5), (0.5, float("nan"))]
+)
+def test_no_probability_is_not_a_number(x, target):
+    got = F.binary_cross_entropy(*on_card(torch.tensor([0.5, x]), torch.tensor([0.5, target])), reduction="none").cpu()
+    assert got[1].isnan()
+    torch.testing.assert_close(got[0], torch.tensor(0.5).log().neg())
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_losses_have_the_strides_of_the_input(transposed):
+    arguments = [reference.values(3, 4).sigmoid(), reference.values(3, 4, seed=1).sigmoid()]
+    arguments[transposed] = arguments[transposed].t().contiguous().t()
+    for loss in (F.binary_cross_entropy, F.mse_loss, F.smooth_l1_loss, F.huber_loss):
+        got, want = loss(*on_card(*arguments), reduction="none"), loss(*arguments, reduction="none")
+        assert got.stride() == want.stride()
+        torch.testing.assert_close(got.cpu(), want)

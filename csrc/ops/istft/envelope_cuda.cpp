@@ -53,26 +53,6 @@ Squares squares_of_values(const Tensor& host) {
 
 // Windows by their storage, as long as it lives, and version.
 class Windows {
- public:
-  Squares find(const Tensor& window) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    kept_.remove_if([](const Entry& entry) { return entry.storage.expired(); });
-    for (auto entry = kept_.begin(); entry != kept_.end(); ++entry) {
-      if (!entry->is_of(window)) continue;
-      kept_.splice(kept_.begin(), kept_, entry);
-      return entry->squares;
-    }
-    return nullptr;
-  }
-
-  void keep(const Tensor& window, Squares squares) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    kept_.push_front({window.storage().getWeakStorageImpl(), window._version(), window.storage_offset(), window.stride(0),
-                      window.scalar_type(), std::move(squares)});
-    if (kept_.size() > kWindowsKept) kept_.pop_back();
-  }
-
- private:
   struct Entry {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage;
     int64_t version, offset, stride;
@@ -86,6 +66,31 @@ class Windows {
     }
   };
 
+ public:
+  Squares find(const Tensor& window) {
+    std::list<Entry> gone;  // freed after the lock: a storage may be Python's
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto entry = kept_.begin(); entry != kept_.end();) {
+      const auto here = entry++;
+      if (here->storage.expired()) gone.splice(gone.end(), kept_, here);
+    }
+    for (auto entry = kept_.begin(); entry != kept_.end(); ++entry) {
+      if (!entry->is_of(window)) continue;
+      kept_.splice(kept_.begin(), kept_, entry);
+      return entry->squares;
+    }
+    return nullptr;
+  }
+
+  void keep(const Tensor& window, Squares squares) {
+    std::list<Entry> gone;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    kept_.push_front({window.storage().getWeakStorageImpl(), window._version(), window.storage_offset(), window.stride(0),
+                      window.scalar_type(), std::move(squares)});
+    if (kept_.size() > kWindowsKept) gone.splice(gone.end(), kept_, std::prev(kept_.end()));
+  }
+
+ private:
   std::mutex mutex_;
   std::list<Entry> kept_;
 };

@@ -73,7 +73,8 @@ def across(
     # By copies, which autograd, torch.compile and autocast know
     with torch.autocast("cuda", enabled=False):
         on_cpu = input.cpu() if low is None else input.to("cpu", weight.dtype)
-        return op(on_cpu, weight, bias, *options).to(input.device, low)
+        bias_there = None if bias is None else bias.cpu()
+        return op(on_cpu, weight, bias_there, *options).to(input.device, low)
 
 
 class CompatLinear(nn.Linear):
