@@ -60,14 +60,14 @@ def test_results_are_page_locked_and_blocks_are_used_again():
 
 
 def test_what_was_freed_long_after_its_use_goes_as_well():
-    x, one = values(LARGE).to(CARD), values(1).to(CARD)
-    many = [x * 2 for _ in range(50)]
+    x, one = values(7 * LARGE).to(CARD), values(1).to(CARD)
+    many = [x * 2 for _ in range(7)]
     others = [one + i for i in range(20)]
     del many
     for _ in range(200):
         one.clone()
     allocations = fakecard.counters()["host_allocation"]
-    many = [x * 2 for _ in range(50)]
+    many = [x * 2 for _ in range(7)]
     assert fakecard.counters()["host_allocation"] == allocations
     del many, others
 

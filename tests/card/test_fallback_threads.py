@@ -194,6 +194,27 @@ def test_freed_storages_may_run_python():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("ask", ["bc.stats()", "bc._C.clear_caches()", "third(row)"])
+def test_freed_weights_may_run_python(ask):
+    code = f"""
+    def layer():
+        model = torch.nn.Sequential(torch.nn.Linear(64, 64)).eval()
+        bc.patch_model(model)
+        return model
+
+    torch.set_grad_enabled(False)
+    ran, row = [], torch.randn(1, 64)
+    first, other, third = layer(), layer(), layer()
+    first(row), first(row), other(row)
+    weakref.finalize(first[0].weight.untyped_storage(), lambda: ran.append(other(row)))
+    del first
+    {ask}
+    assert ran
+    """
+    done = fakecard.run(FREES + code, HERE)
+    assert done.returncode == 0, done.stderr
+
+
 def test_loading_beside_ops_that_hold_pythons_lock():
     code = """
     data = io.BytesIO()
