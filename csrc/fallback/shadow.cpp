@@ -238,7 +238,7 @@ class Table {
     }
   }
 
-  // Not one over memory that other code owns, which may be that of another storage: DLPack, __cuda_array_interface__.
+  // One over memory of other code has no shadow: the memory may be another storage's (DLPack, __cuda_array_interface__).
   static bool owns_memory(const c10::StorageImpl& storage) { return storage.allocator() != nullptr; }
 
   // The shadows of storages whose memory `written` stands on; their addresses were asked for.
