@@ -43,9 +43,8 @@ bool logit(Stack* stack) {
   if (!self.is_floating_point()) return false;
   Tensor x = wide(self);
   if (!given[1].isNone()) {
-    const double eps = given[1].toDouble();
-    if (!(eps <= 0.5)) return false;  // the bounds would have changed places
-    x = x.clamp(eps, 1 - eps);
+    const double low = given[1].toDouble(), high = 1 - low;
+    x = x.masked_fill(x.gt(high), high).masked_fill_(x.lt(low), low);  // not clamp: low may be above high
   }
   give(stack, 2, {x.div(x.neg().add_(1)).log_().to(self.scalar_type())});
   return true;
@@ -56,7 +55,7 @@ bool logit_grad(Stack* stack) {
   const auto given = torch::jit::last(*stack, 3);
   const Tensor grad = given[0].toTensor(), self = given[1].toTensor(), x = wide(self);
   if (!self.is_floating_point() || grad.scalar_type() != self.scalar_type()) return false;
-  const bool bounded = !given[2].isNone() && given[2].toDouble() >= 0;
+  const bool bounded = !given[2].isNone() && !(given[2].toDouble() < 0);
   const double low = bounded ? given[2].toDouble() : 0, beyond = bounded ? 0 : std::numeric_limits<double>::quiet_NaN();
   const Tensor outside = x.lt(low).logical_or_(x.gt(1 - low)), slopes = wide(grad).div(x.neg().add_(1).mul_(x));
   give(stack, 3, {slopes.masked_fill(outside, beyond).to(self.scalar_type())});
