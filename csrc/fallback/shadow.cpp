@@ -13,17 +13,16 @@
 #include <vector>
 
 #include "fallback/counters.h"
+#include "fallback/storage_set.h"
 #include "fallback/transfer.h"
 #include "runtime/event.h"
 
 namespace blackwell_compat::fallback {
 namespace {
 
-using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
-
 struct Shadow {
   c10::StorageImpl* device;
-  Weak alive;
+  WeakStorage alive;
   c10::Storage host;
   int64_t bytes;
   int64_t ahead_begin, ahead_end;         // bytes
@@ -36,8 +35,6 @@ int64_t quarter_of_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
 }
 
-Weak weak(c10::StorageImpl* device) { return Weak(c10::intrusive_ptr<c10::StorageImpl>::unsafe_reclaim_from_nonowning(device)); }
-
 class Table {
   using Shadows = std::list<Shadow>;
   using Place = Shadows::iterator;
@@ -47,7 +44,7 @@ class Table {
     explicit Locked(Table& table) : lock(table.mutex_) {}
     Shadows gone;
     std::vector<c10::intrusive_ptr<c10::StorageImpl>> held;
-    std::vector<Weak> dead;
+    std::vector<WeakStorage> dead;
     std::lock_guard<std::mutex> lock;
   };
 
@@ -94,7 +91,7 @@ class Table {
       upload(*found->second, locked);
       erase(found->second, locked);
     }
-    never_.try_emplace(device, weak(device));
+    never_.add(device);
   }
 
   void drop_all() {
@@ -134,7 +131,7 @@ class Table {
     Locked locked(*this);
     const auto found = places_.find(device);
     if (!is_lazy() || found == places_.end() || found->second->host.unsafeGetStorageImpl() != host.unsafeGetStorageImpl() ||
-        exposed_.count(device) > 0) {
+        exposed_.has(device)) {
       return false;
     }
     Shadow& shadow = *found->second;
@@ -189,7 +186,7 @@ class Table {
     const auto found = places_.find(device);
     if (found != places_.end()) upload(*found->second, locked);
     sweep_if_due(locked);
-    exposed_.emplace(device, weak(device));
+    exposed_.add(device);
   }
 
   void begin_writing(c10::StorageImpl* device, int64_t begin, int64_t end, const c10::Storage& host) {
@@ -220,7 +217,7 @@ class Table {
   bool keep(c10::StorageImpl* device, const c10::Storage& host, Locked& locked) {
     const auto bytes = static_cast<int64_t>(device->nbytes());
     sweep_if_due(locked);
-    if (bytes > limit_ || never_.count(device) > 0 || !owns_memory(*device)) return false;
+    if (bytes > limit_ || never_.has(device) || !owns_memory(*device)) return false;
     if (std::find(written_.begin(), written_.end(), device) != written_.end()) return false;
     shrink(limit_ - bytes, locked);
     shadows_.push_front({device, weak(device), host, bytes, 0, 0, {}});
@@ -277,16 +274,8 @@ class Table {
       const auto here = place++;
       if (here->alive.expired()) erase(here, locked);
     }
-    for (auto* noted : {&exposed_, &never_}) {
-      for (auto entry = noted->begin(); entry != noted->end();) {
-        if (!entry->second.expired()) {
-          ++entry;
-          continue;
-        }
-        locked.dead.push_back(std::move(entry->second));
-        entry = noted->erase(entry);
-      }
-    }
+    exposed_.sweep(locked.dead);
+    never_.sweep(locked.dead);
     size_when_swept_ = size();
     new_since_sweep_ = 0;
   }
@@ -334,8 +323,7 @@ class Table {
   std::mutex mutex_;
   Shadows shadows_;
   std::unordered_map<c10::StorageImpl*, Place> places_;
-  std::unordered_map<c10::StorageImpl*, Weak> never_;
-  std::unordered_map<c10::StorageImpl*, Weak> exposed_;
+  StorageSet never_, exposed_;
   std::vector<c10::StorageImpl*> written_;  // right now
   int64_t bytes_ = 0, limit_ = quarter_of_memory(), size_when_swept_ = 0;
   size_t new_since_sweep_ = 0;

@@ -123,10 +123,15 @@ def here() -> bool:
     return hasattr(ctypes.CDLL(None), "fakecard_counters")
 
 
+def names_here() -> list[str]:
+    """What `cards` calls those that this process has, in the order of their device numbers."""
+    called = {card["name"]: key for key, card in cards.items()}
+    return [called[name] for name in re.findall(r"name=([^,]*)", os.environ["FAKECARD_CARDS"])]
+
+
 def cards_here() -> list[dict[str, Any]]:
     """Those of `cards` that this process has, in the order of their device numbers."""
-    by_name = {card["name"]: card for card in cards.values()}
-    return [by_name[name] for name in re.findall(r"name=([^,]*)", os.environ["FAKECARD_CARDS"])]
+    return [cards[name] for name in names_here()]
 
 
 def library() -> ctypes.CDLL:
