@@ -3,7 +3,6 @@
 
 #include <c10/core/StorageImpl.h>
 #include <c10/util/intrusive_ptr.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include <unordered_map>
 
 #include "common/give_back.h"
+#include "common/physical_memory.h"
 
 namespace blackwell_compat {
 namespace {
@@ -194,7 +194,7 @@ class PackCache {
 
   static size_t capacity() {
     if (const char* text = std::getenv("BLACKWELL_COMPAT_PACK_BYTES")) return std::strtoull(text, nullptr, 10);
-    return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE)) / 2;
+    return static_cast<size_t>(physical_memory() / 2);
   }
 
   std::mutex mutex_;

@@ -2,8 +2,6 @@
 // to their streams under the lock, so that no thread finds a shadow level with its storage before its upload is on the way.
 #include "fallback/shadow.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <list>
@@ -12,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/physical_memory.h"
 #include "fallback/counters.h"
 #include "fallback/storage_set.h"
 #include "fallback/transfer.h"
@@ -30,10 +29,6 @@ struct Shadow {
 };
 
 thread_local int64_t lazy_calls = 0;  // in progress
-
-int64_t quarter_of_memory() {
-  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
-}
 
 class Table {
   using Shadows = std::list<Shadow>;
@@ -325,7 +320,7 @@ class Table {
   std::unordered_map<c10::StorageImpl*, Place> places_;
   StorageSet never_, exposed_;
   std::vector<c10::StorageImpl*> written_;  // right now
-  int64_t bytes_ = 0, limit_ = quarter_of_memory(), size_when_swept_ = 0;
+  int64_t bytes_ = 0, limit_ = physical_memory() / 4, size_when_swept_ = 0;
   size_t new_since_sweep_ = 0;
   std::atomic<bool> lazy_ = false;
   std::atomic<int64_t> ahead_ = 0;   // shadows that are ahead; written under the lock

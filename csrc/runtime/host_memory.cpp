@@ -2,7 +2,6 @@
 #include "runtime/host_memory.h"
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/physical_memory.h"
 #include "runtime/event.h"
 
 namespace blackwell_compat::runtime {
@@ -164,7 +164,7 @@ class Pool {
   std::mutex mutex_;
   std::map<size_t, std::vector<Block*>> free_;
   std::list<Kept> kept_;
-  int64_t held_ = 0, limit_ = sysconf(_SC_PHYS_PAGES) / 8 * sysconf(_SC_PAGE_SIZE);
+  int64_t held_ = 0, limit_ = physical_memory() / 8;
 };
 
 // Never destroyed: tensors may outlive static objects, and the driver may be gone at exit
